@@ -1,0 +1,3 @@
+//! The `understudy` binary.
+
+fn main() {}
