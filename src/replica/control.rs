@@ -1,0 +1,47 @@
+//! The durable part of the machine: what a node must still know after a crash.
+//!
+//! Every field is persisted before anything that depends on it is said (R1).
+
+use serde::{Deserialize, Serialize};
+
+use super::rule::{RecordedRule, RuleId};
+use crate::units::{Epoch, Micros, NodeId};
+
+/// A node's control state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Control {
+    /// The cluster this node belongs to; `None` on a blank node.
+    pub cluster: Option<u128>,
+    /// Drawn when the disk was blank (R25).
+    pub incarnation: u64,
+    /// The highest epoch this node has promised to.
+    pub promised: Epoch,
+    /// Whom it voted for in that epoch (R11).
+    pub vote: Option<NodeId>,
+    /// The newest commit rule it has recorded.
+    pub rule: Option<RecordedRule>,
+    /// The longest lease it ever promised; waited out after a restart (R12).
+    pub longest_lease: Micros,
+    /// The host's boot when it last acknowledged (R14).
+    pub boot: u128,
+}
+
+impl Control {
+    /// The control state of a node whose disk holds none.
+    pub fn blank(incarnation: u64, boot: u128) -> Control {
+        Control {
+            cluster: None,
+            incarnation,
+            promised: Epoch::ZERO,
+            vote: None,
+            rule: None,
+            longest_lease: Micros::ZERO,
+            boot,
+        }
+    }
+
+    /// Place of the newest recorded rule.
+    pub fn rule_id(&self) -> Option<RuleId> {
+        self.rule.as_ref().map(|recorded| recorded.id)
+    }
+}

@@ -1,0 +1,697 @@
+//! How a standby comes to reign: suspicion, asking around, standing, winning.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::config::{Kind, MaxLoss, Mode};
+use super::machine::{Machine, Now, Output, Role};
+use super::message::{Ballot, Message, Refusal};
+use super::reign::Reign;
+use super::report::{Cause, LossBound};
+use super::rule::{RecordedRule, Rule, Voter};
+use crate::units::{Epoch, Micros, NodeId};
+
+/// Why, and since when, a standby believes that there is no primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Suspicion {
+    pub(super) at: Micros,
+    pub(super) cause: Cause,
+    /// The primary that is suspected.
+    pub(super) gone: Option<NodeId>,
+    pub(super) since_last_beat: Option<Micros>,
+}
+
+/// One round of pre-votes (R13).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Round {
+    pub(super) number: u64,
+    pub(super) until: Micros,
+    pub(super) answers: BTreeMap<NodeId, Answer>,
+}
+
+/// What one voter answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Answer {
+    pub(super) refused: Option<Refusal>,
+    pub(super) ballot: Ballot,
+}
+
+/// Standing for election in `epoch`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Candidacy {
+    pub(super) epoch: Epoch,
+    /// The own vote counts once this generation of the control state is durable.
+    pub(super) own_vote: u64,
+    pub(super) until: Micros,
+    /// To begin a cluster (R24).
+    pub(super) begin: bool,
+    pub(super) answers: BTreeMap<NodeId, Answer>,
+}
+
+/// A person's order to promote (R21, R22).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Force {
+    pub(super) lost: Vec<NodeId>,
+    pub(super) until: Micros,
+}
+
+/// What a set of answers amounts to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Tally {
+    /// Enough; with the newest rule they carried and the loss that the takeover may mean.
+    Wins {
+        newest: RecordedRule,
+        bound: LossBound,
+    },
+    /// Not enough, and why.
+    Short(String),
+}
+
+impl Machine {
+    pub(super) fn election_deadline(&self) -> Micros {
+        let mut deadline = self.quiet_since.plus(self.config.worst_case_detection());
+        if self.suspicion.is_some() {
+            deadline = self.next_try.max(self.own_lease_end());
+        }
+        match &self.role {
+            Role::Asking(round) => deadline = round.until,
+            Role::Standing(candidacy) => deadline = candidacy.until,
+            _ => {}
+        }
+        if !self.deferred.is_empty() {
+            deadline = deadline.min(self.lease.until);
+        }
+        if let Some(force) = &self.force {
+            deadline = deadline.min(force.until);
+        }
+        if self.control.cluster.is_none() {
+            deadline = deadline.min(self.next_blank);
+        }
+        deadline
+    }
+
+    /// R12: a node keeps its own promise, too, when it would stand itself.
+    fn own_lease_end(&self) -> Micros {
+        if self.lease.holder == Some(self.config.id) {
+            Micros::ZERO
+        } else {
+            self.lease.until
+        }
+    }
+
+    /// Time between two attempts; later for a lower rank, so that candidates rarely collide.
+    fn patience(&self) -> Micros {
+        let gone = self.suspicion.and_then(|suspicion| suspicion.gone);
+        let step = self.config.interval.0 / 8;
+        Micros(step * 2 + step * self.config.rank(gone))
+    }
+
+    pub(super) fn election_progress(&mut self, now: Now) {
+        if matches!(self.role, Role::Primary(_)) {
+            return;
+        }
+        self.answer_deferred(now);
+        self.begin_progress(now);
+        self.raise_suspicion(now);
+        if self
+            .force
+            .as_ref()
+            .is_some_and(|force| force.until <= now.boot)
+        {
+            self.force = None;
+            let why = self
+                .held_back
+                .clone()
+                .unwrap_or_else(|| "no majority answered".into());
+            self.outputs.push_back(Output::PromoteFailed(why));
+        }
+        match &self.role {
+            Role::Asking(round) if round.until <= now.boot => {
+                self.role = Role::Follower;
+                self.next_try = now.boot;
+            }
+            Role::Standing(candidacy) if candidacy.until <= now.boot => {
+                self.role = Role::Follower;
+                self.next_try = now.boot.plus(self.patience());
+            }
+            _ => {}
+        }
+        self.count_own_vote(now);
+        let due = self.next_try <= now.boot && self.own_lease_end() <= now.boot;
+        if matches!(self.role, Role::Follower) && self.suspicion.is_some() && due {
+            self.ask_around(now);
+        }
+    }
+
+    fn raise_suspicion(&mut self, now: Now) {
+        let silence = now.boot.since(self.quiet_since);
+        let member = self.control.cluster.is_some();
+        if self.suspicion.is_none() && member && silence >= self.config.worst_case_detection() {
+            let cause = match (self.leader, self.seen) {
+                (None, None) => Cause::Restart,
+                _ => Cause::MissedBeats,
+            };
+            self.suspect(now, cause);
+        }
+    }
+
+    pub(super) fn suspect(&mut self, now: Now, cause: Cause) {
+        let gone = self.leader.map(|leader| leader.id);
+        let since_last_beat = self.leader.map(|leader| now.boot.since(leader.last_beat));
+        self.suspicion = Some(Suspicion {
+            at: now.boot,
+            cause,
+            gone,
+            since_last_beat,
+        });
+        let step = Micros(self.config.interval.0 / 8);
+        self.next_try = now.boot.plus(Micros(step.0 * self.config.rank(gone)));
+    }
+
+    pub(super) fn on_process_gone(&mut self, now: Now, peer: NodeId, process: u64) {
+        self.note_dead_standby(peer);
+        // R15: each voter voids only its own lease, on its own observation, and only the lease of
+        // the process that it saw gone.
+        if self.lease.holder == Some(peer) && self.lease.process == process {
+            self.lease.void();
+        }
+        let led = self
+            .leader
+            .is_some_and(|l| l.id == peer && l.process == process);
+        if led && !matches!(self.role, Role::Primary(_)) && self.suspicion.is_none() {
+            self.suspect(now, Cause::ProcessGone);
+        }
+    }
+
+    pub(super) fn on_abdication_heard(&mut self, now: Now, from: NodeId, to: Option<NodeId>) {
+        if matches!(self.role, Role::Primary(_)) {
+            return;
+        }
+        if self.suspicion.is_none() {
+            self.suspect(now, Cause::Abdication);
+        }
+        if let Some(suspicion) = &mut self.suspicion {
+            suspicion.gone = Some(from);
+        }
+        match to {
+            Some(to) if to == self.config.id => self.next_try = now.boot,
+            // The chosen one goes first.
+            Some(_) => self.next_try = now.boot.plus(self.config.interval),
+            None => {}
+        }
+    }
+
+    pub(super) fn on_promote(&mut self, now: Now, lost: Vec<NodeId>) {
+        if matches!(self.role, Role::Primary(_)) {
+            self.outputs.push_back(Output::PromoteFailed(
+                "this node is the primary already".into(),
+            ));
+            return;
+        }
+        let patience = self.config.lease.0.max(self.control.longest_lease.0) + 2_000_000;
+        self.force = Some(Force {
+            lost,
+            until: now.boot.plus(Micros(patience)),
+        });
+        if self.suspicion.is_none() {
+            self.suspect(now, Cause::Operator);
+        }
+        self.next_try = now.boot;
+    }
+
+    /// Whether this node may stand at all; if not, a sentence for `status`.
+    pub fn obstacle(&self) -> Option<&'static str> {
+        let own = self.config.own();
+        if own.kind == Kind::Witness {
+            return Some("a witness never stands");
+        }
+        if !own.vote && self.force.is_none() {
+            return Some("this node has vote = false; only `promote --force` makes it primary");
+        }
+        if own.priority == 0 && self.force.is_none() {
+            return Some("this node has priority = 0");
+        }
+        if !self.counts() && self.force.is_none() {
+            return Some("this node is blank and not yet admitted by a primary");
+        }
+        if !self.fit {
+            return Some("this node is loading, repairing or out of disk");
+        }
+        None
+    }
+
+    fn ask_around(&mut self, now: Now) {
+        if let Some(obstacle) = self.obstacle() {
+            self.held_back = Some(obstacle.into());
+            self.next_try = now.boot.plus(self.config.interval);
+            return;
+        }
+        self.round += 1;
+        let round = self.round;
+        let mut answers = BTreeMap::new();
+        answers.insert(
+            self.config.id,
+            Answer {
+                refused: None,
+                ballot: self.ballot(),
+            },
+        );
+        self.role = Role::Asking(Round {
+            number: round,
+            until: now.boot.plus(self.patience()),
+            answers,
+        });
+        let epoch = self.control.promised.next();
+        let (log, founding) = (self.log.appended, self.founding_rule());
+        for to in self.other_voters() {
+            let founding = founding.clone();
+            self.say(
+                to,
+                Message::PreVote {
+                    epoch,
+                    log,
+                    founding,
+                    round,
+                },
+            );
+        }
+        self.count_round(now);
+    }
+
+    pub(super) fn on_pre_vote_answer(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        number: u64,
+        refused: Option<Refusal>,
+        ballot: Ballot,
+    ) {
+        if let Role::Asking(round) = &mut self.role
+            && round.number == number
+        {
+            round.answers.insert(from, Answer { refused, ballot });
+            self.count_round(now);
+        }
+    }
+
+    fn count_round(&mut self, now: Now) {
+        let Role::Asking(round) = &self.role else {
+            return;
+        };
+        let answers = round.answers.clone();
+        self.remember_refusals(&answers);
+        match self.tally(&answers) {
+            Tally::Wins { .. } => self.stand(now, &answers),
+            Tally::Short(why) => self.held_back = Some(why),
+        }
+    }
+
+    fn remember_refusals(&mut self, answers: &BTreeMap<NodeId, Answer>) {
+        for (id, answer) in answers {
+            match answer.refused {
+                Some(refusal) => self.refusals.insert(*id, refusal),
+                None => self.refusals.remove(id),
+            };
+        }
+    }
+
+    /// R13: only a candidate that could win raises the epoch.
+    fn stand(&mut self, now: Now, answers: &BTreeMap<NodeId, Answer>) {
+        let promised = answers.values().map(|answer| answer.ballot.promised).max();
+        let epoch = promised
+            .unwrap_or_default()
+            .max(self.control.promised)
+            .next();
+        self.stand_in(now, epoch, false);
+    }
+
+    fn stand_in(&mut self, now: Now, epoch: Epoch, begin: bool) {
+        let id = self.config.id;
+        self.change_control(|control| {
+            control.promised = epoch;
+            control.vote = Some(id);
+        });
+        let span = Micros(self.config.interval.0 * 2 + self.patience().0);
+        self.role = Role::Standing(Candidacy {
+            epoch,
+            own_vote: self.generation,
+            until: now.boot.plus(span),
+            begin,
+            answers: BTreeMap::new(),
+        });
+        let (log, founding) = (self.log.appended, self.founding_rule());
+        let to: Vec<NodeId> = if begin {
+            self.beginners().collect()
+        } else {
+            self.other_voters()
+        };
+        for to in to {
+            let founding = founding.clone();
+            self.say(
+                to,
+                Message::Vote {
+                    epoch,
+                    log,
+                    founding,
+                    begin,
+                },
+            );
+        }
+    }
+
+    fn count_own_vote(&mut self, now: Now) {
+        let (ballot, id) = (self.ballot(), self.config.id);
+        let persisted = self.persisted;
+        if let Role::Standing(candidacy) = &mut self.role
+            && candidacy.own_vote <= persisted
+            && !candidacy.answers.contains_key(&id)
+        {
+            candidacy.answers.insert(
+                id,
+                Answer {
+                    refused: None,
+                    ballot,
+                },
+            );
+            self.count_votes(now);
+        }
+    }
+
+    pub(super) fn on_vote_answer(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        epoch: Epoch,
+        refused: Option<Refusal>,
+        ballot: Ballot,
+    ) {
+        if let Role::Standing(candidacy) = &mut self.role
+            && candidacy.epoch == epoch
+        {
+            candidacy.answers.insert(from, Answer { refused, ballot });
+            self.count_votes(now);
+        }
+    }
+
+    fn count_votes(&mut self, now: Now) {
+        let Role::Standing(candidacy) = &self.role else {
+            return;
+        };
+        let (answers, epoch, begin) = (candidacy.answers.clone(), candidacy.epoch, candidacy.begin);
+        self.remember_refusals(&answers);
+        if !answers.contains_key(&self.config.id) {
+            return;
+        }
+        if begin {
+            self.count_beginners(now, epoch, &answers);
+            return;
+        }
+        match self.tally(&answers) {
+            Tally::Wins { newest, bound } => self.win(now, epoch, &newest.rule, bound, &answers),
+            Tally::Short(why) => self.held_back = Some(why),
+        }
+    }
+
+    /// R10: whether these answers win, under the newest rule that any of them carried.
+    pub(super) fn tally(&self, answers: &BTreeMap<NodeId, Answer>) -> Tally {
+        let carried = answers
+            .values()
+            .filter_map(|answer| answer.ballot.rule.as_ref());
+        let Some(newest) = self.newest_rule(carried) else {
+            return Tally::Short("no member knows a commit rule yet".into());
+        };
+        let lost: &[NodeId] = self
+            .force
+            .as_ref()
+            .map(|force| force.lost.as_slice())
+            .unwrap_or(&[]);
+        let mut voters: Vec<Voter> = newest
+            .rule
+            .voters
+            .iter()
+            .filter(|v| !lost.contains(&v.id))
+            .copied()
+            .collect();
+        if voters.is_empty() {
+            // R22: a person declared every voter gone; this node goes on as the only one.
+            voters.push(self.as_voter());
+        }
+        // R25: the vote of a member under another incarnation does not count.
+        let granted: BTreeMap<NodeId, &Ballot> = answers
+            .iter()
+            .filter(|(_, answer)| answer.refused.is_none())
+            .map(|(id, answer)| (*id, &answer.ballot))
+            .filter(|(id, ballot)| {
+                voters
+                    .iter()
+                    .any(|v| v.id == *id && v.incarnation == ballot.incarnation)
+            })
+            .collect();
+        let majority = voters.len() / 2 + 1;
+        if granted.len() < majority {
+            return Tally::Short(self.too_few(granted.len(), majority, voters.len(), answers));
+        }
+        let member_votes = granted.iter().filter(|(id, ballot)| {
+            // R14: what a rebooted host held only in its page cache is gone.
+            let forgot = ballot.rebooted && newest.rule.level == super::config::Level::Received;
+            newest.rule.has_member(**id) && !forgot
+        });
+        let bound = if member_votes.count() >= newest.rule.member_votes_needed() {
+            LossBound::ZERO
+        } else {
+            self.loss_bound(&newest, granted.values().copied())
+        };
+        if let Some(why) = self.refused_by_budget(&bound) {
+            return Tally::Short(why);
+        }
+        Tally::Wins {
+            newest: newest.clone(),
+            bound,
+        }
+    }
+
+    fn as_voter(&self) -> Voter {
+        let (id, incarnation) = (self.config.id, self.control.incarnation);
+        Voter {
+            id,
+            incarnation,
+            kind: self.config.own().kind,
+        }
+    }
+
+    fn newest_rule<'a>(
+        &self,
+        carried: impl Iterator<Item = &'a RecordedRule>,
+    ) -> Option<RecordedRule> {
+        carried.max_by_key(|recorded| recorded.id).cloned()
+    }
+
+    fn too_few(
+        &self,
+        granted: usize,
+        majority: usize,
+        voters: usize,
+        answers: &BTreeMap<NodeId, Answer>,
+    ) -> String {
+        let reasons: Vec<String> = answers
+            .iter()
+            .filter_map(|(id, answer)| {
+                answer
+                    .refused
+                    .map(|refusal| format!("node {id} {}", refusal.reason()))
+            })
+            .collect();
+        let tail = if reasons.is_empty() {
+            String::from("the others do not answer")
+        } else {
+            reasons.join("; ")
+        };
+        format!("{granted} of {voters} votes, {majority} needed: {tail}")
+    }
+
+    /// R21: the budget, or a person's force, waives the member votes and nothing else.
+    fn refused_by_budget(&self, bound: &LossBound) -> Option<String> {
+        if bound.exact_zero || self.force.is_some() {
+            return None;
+        }
+        let (budget, bounded) = match self.config.max_loss {
+            MaxLoss::Nothing => ("max_loss is 0".to_string(), false),
+            MaxLoss::Records(n) => (
+                format!("max_loss is {n} records"),
+                bound.records.is_some_and(|r| r <= n),
+            ),
+            MaxLoss::SpanMs(ms) => (
+                format!("max_loss is {ms} ms"),
+                bound.span_ms.is_some_and(|s| s <= ms),
+            ),
+        };
+        if bounded {
+            return None;
+        }
+        let records = bound
+            .records
+            .map_or("no bound in records".into(), |r| format!("{r} records"));
+        let span = bound
+            .span_ms
+            .map_or("no bound in time".into(), |s| format!("{s} ms of writes"));
+        Some(format!(
+            "not every acknowledged write is known to be here (up to {records}, {span}) and {budget}; \
+             `understudy promote --force` overrides this"
+        ))
+    }
+
+    fn win(
+        &mut self,
+        now: Now,
+        epoch: Epoch,
+        newest: &Rule,
+        bound: LossBound,
+        answers: &BTreeMap<NodeId, Answer>,
+    ) {
+        let lost = self
+            .force
+            .as_ref()
+            .map(|force| force.lost.clone())
+            .unwrap_or_default();
+        let (gone, mut voters): (Vec<Voter>, Vec<Voter>) = newest
+            .voters
+            .iter()
+            .copied()
+            .partition(|voter| lost.contains(&voter.id));
+        if voters.is_empty() {
+            voters.push(self.as_voter());
+        }
+        let present: BTreeSet<NodeId> = answers
+            .iter()
+            .filter(|(_, answer)| answer.refused.is_none())
+            .map(|(id, _)| *id)
+            .collect();
+        let base = Rule {
+            founding: newest.founding && lost.is_empty(),
+            members: newest
+                .members
+                .iter()
+                .filter(|id| !lost.contains(id))
+                .copied()
+                .collect(),
+            voters,
+            lost: newest.lost.iter().copied().chain(gone).collect(),
+            ..newest.clone()
+        };
+        let first = self.first_rule(&base, newest, &bound, &present);
+        let report = self.open_report(now, epoch, bound, answers);
+        let reign = Reign::new(epoch, first, report, self.released);
+        self.take_the_throne(now, reign);
+    }
+
+    /// R5: the newest rule the votes carried. R7: or this node alone, where that rule's partner
+    /// is missing, or is a primary alone; R10 held and so everything released is here, and
+    /// `reign` waits until it is synced here. R21: or what the mode asks for, after a takeover
+    /// past the loss budget.
+    fn first_rule(
+        &self,
+        base: &Rule,
+        newest: &Rule,
+        bound: &LossBound,
+        present: &BTreeSet<NodeId>,
+    ) -> Rule {
+        let here = base
+            .members
+            .iter()
+            .filter(|id| present.contains(id))
+            .count();
+        let short = here < base.copies as usize || base.members.len() < newest.members.len();
+        let other_alone = base.members.len() == 1 && !base.is_alone(self.config.id);
+        match self.config.mode {
+            Mode::Sync if bound.exact_zero && base.members == newest.members => base.clone(),
+            Mode::Sync => self.desired_rule(&base.voters, &base.lost),
+            Mode::Async => self.alone_rule(base),
+            Mode::SemiSync if !bound.exact_zero || short || other_alone => self.alone_rule(base),
+            Mode::SemiSync => base.clone(),
+        }
+    }
+
+    fn take_the_throne(&mut self, now: Now, reign: Reign) {
+        let epoch = reign.epoch;
+        self.role = Role::Primary(Box::new(reign));
+        self.leader = None;
+        self.matched = None;
+        self.suspicion = None;
+        self.force = None;
+        self.held_back = None;
+        self.deferred.clear();
+        self.quiet_since = now.boot;
+        self.outputs.push_back(Output::BeginReign { epoch });
+    }
+
+    /// The members asked to begin a cluster: every other voter.
+    fn beginners(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let voters = self.config.members.iter().filter(|member| member.vote);
+        let alone = self.config.bootstrap;
+        voters
+            .map(|member| member.id)
+            .filter(move |id| *id != self.config.id && !alone)
+    }
+
+    /// R24: a cluster begins once, when all voters say that they are blank, or a person says so.
+    fn begin_progress(&mut self, now: Now) {
+        if self.control.cluster.is_some() {
+            return;
+        }
+        if self.next_blank <= now.boot {
+            self.next_blank = now.boot.plus(self.config.interval);
+            for to in self.config.others().collect::<Vec<_>>() {
+                self.say_at_once(to, Message::Blank);
+            }
+        }
+        let own = *self.config.own();
+        let may_stand = own.kind == Kind::Data && own.vote && own.priority > 0 && self.fit;
+        // A log without control state is not blank in the sense of a beginning: the data behind
+        // it may be all there is (R24). A person decides, with --bootstrap.
+        let empty = self.log.appended.lsn == crate::units::Lsn::ZERO || self.config.bootstrap;
+        let recent = self.config.worst_case_detection();
+        let all_blank = self.beginners().all(|id| {
+            self.blank_seen
+                .get(&id)
+                .is_some_and(|at| now.boot.since(*at) < recent)
+        });
+        let idle = matches!(self.role, Role::Follower) && self.next_try <= now.boot;
+        if may_stand && empty && all_blank && idle {
+            let wait = Micros(self.config.interval.0 * self.config.rank(None));
+            if self.suspicion.is_none() && wait > Micros::ZERO {
+                self.suspect(now, Cause::Start);
+                self.next_try = now.boot.plus(wait);
+                return;
+            }
+            self.suspect(now, Cause::Start);
+            self.stand_in(now, self.control.promised.next(), true);
+        }
+    }
+
+    fn count_beginners(&mut self, now: Now, epoch: Epoch, answers: &BTreeMap<NodeId, Answer>) {
+        let all = self
+            .beginners()
+            .all(|id| answers.get(&id).is_some_and(|a| a.refused.is_none()));
+        if !all {
+            return;
+        }
+        let mut voters: Vec<Voter> = answers
+            .iter()
+            .filter_map(|(id, answer)| {
+                let kind = self.config.member(*id)?.kind;
+                Some(Voter {
+                    id: *id,
+                    incarnation: answer.ballot.incarnation,
+                    kind,
+                })
+            })
+            .collect();
+        voters.sort_unstable();
+        let cluster = self.config.new_cluster_id;
+        self.change_control(|control| control.cluster = Some(cluster));
+        let mut first = self.desired_rule(&voters, &[]);
+        first.founding = true;
+        let report = self.open_report(now, epoch, LossBound::ZERO, answers);
+        let reign = Reign::new(epoch, first, report, self.released);
+        self.take_the_throne(now, reign);
+    }
+}

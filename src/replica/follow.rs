@@ -1,0 +1,64 @@
+//! What a standby does: applies what is released and acknowledges what it holds.
+
+use super::machine::{Ack, Machine, Output, Role};
+use crate::units::{Epoch, Lsn, NodeId};
+
+impl Machine {
+    pub(super) fn on_matched(&mut self, epoch: Epoch) {
+        if epoch == self.control.promised && self.leader.is_some_and(|l| l.epoch == epoch) {
+            self.matched = Some(epoch);
+            self.last_ack = Ack::default();
+        }
+    }
+
+    pub(super) fn on_released_told(&mut self, epoch: Epoch, released: Lsn) {
+        if let Some(leader) = &mut self.leader
+            && leader.epoch == epoch
+        {
+            leader.released = leader.released.max(released);
+        }
+    }
+
+    /// The primary whose stream this node should follow now: it, and its reign.
+    pub fn following(&self) -> Option<(NodeId, Epoch)> {
+        // R1: nothing is stored under an epoch before it is durably promised.
+        let settled = self.generation == self.persisted;
+        let leader = self
+            .leader
+            .filter(|leader| leader.epoch == self.control.promised)?;
+        let follows = settled && self.is_data() && leader.epoch > self.abdicated;
+        (follows && matches!(self.role, Role::Follower)).then_some((leader.id, leader.epoch))
+    }
+
+    pub(super) fn follow_progress(&mut self) {
+        let Some((primary, epoch)) = self.following() else {
+            return;
+        };
+        if self.matched != Some(epoch) {
+            return;
+        }
+        let told = self.leader.map_or(Lsn::ZERO, |leader| leader.released);
+        // R23: the smaller of what the primary released and what is known to match it; a
+        // heartbeat may overtake the log.
+        self.released = self.released.max(told.min(self.log.appended.lsn));
+        if self.rebooted && self.log.written >= told && told > Lsn::ZERO {
+            // R14: caught up, so that its word counts again, durably.
+            self.rebooted = false;
+            let boot = self.config.boot;
+            self.change_control(|control| control.boot = boot);
+        }
+        // R4: of the history matched with this primary, and only while it is the one promised to:
+        // an acknowledgement after a vote for another would release a record the winner lacks.
+        let ack = Ack {
+            epoch,
+            received: self.log.written,
+            synced: self.log.synced,
+            applied: self.log.applied,
+        };
+        if ack != self.last_ack {
+            self.last_ack = ack;
+            self.outputs
+                .push_back(Output::Acknowledge { to: primary, ack });
+        }
+    }
+}
