@@ -16,3 +16,4 @@
 
 pub mod replica;
 pub mod units;
+pub mod wal;

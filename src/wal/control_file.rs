@@ -1,0 +1,179 @@
+//! The control file: a small checksummed payload that is replaced atomically, in two copies (R2),
+//! so that one bad sector does not make the only holder of the data a blank node.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut};
+use thiserror::Error;
+
+use super::disk::{Disk, read_all, replace};
+
+const MAGIC: &[u8; 8] = b"USTYCTL\0";
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 28;
+const NAMES: [&str; 2] = ["control.a", "control.b"];
+
+/// Largest payload.
+pub const MAX_CONTROL_BYTES: usize = 64 << 10;
+
+/// Why the control state could not be read or written.
+#[derive(Debug, Error)]
+pub enum ControlError {
+    /// The disk refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// Written by a later version.
+    #[error(
+        "{}: format version {version} is newer than this program's {VERSION}; use a newer understudy",
+        path.display()
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// As stated there.
+        version: u32,
+    },
+}
+
+/// What the disk held.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Loaded {
+    /// No control file: a blank node (R24).
+    Missing,
+    /// Control files, none of them intact: a blank node, too, but one that lost something.
+    Damaged,
+    /// The newest intact payload.
+    Found(Vec<u8>),
+}
+
+/// The two copies of a node's control state.
+pub struct ControlFile {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    generation: u64,
+}
+
+impl std::fmt::Debug for ControlFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControlFile")
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+enum Copy {
+    Missing,
+    Damaged,
+    Intact { generation: u64, payload: Vec<u8> },
+}
+
+impl ControlFile {
+    /// Reads both copies; when they differ, or one is bad, the newest intact one is written to
+    /// both again.
+    pub fn load(disk: Arc<dyn Disk>, dir: &Path) -> Result<(ControlFile, Loaded), ControlError> {
+        let mut file = ControlFile {
+            disk,
+            dir: dir.to_path_buf(),
+            generation: 0,
+        };
+        let copies = [file.read(NAMES[0])?, file.read(NAMES[1])?];
+        let damaged = copies.iter().any(|copy| matches!(copy, Copy::Damaged));
+        let mut newest: Option<(u64, Vec<u8>)> = None;
+        let mut same = 0;
+        for copy in copies {
+            if let Copy::Intact {
+                generation,
+                payload,
+            } = copy
+            {
+                same += u32::from(newest.as_ref().is_none_or(|(g, _)| *g == generation));
+                if newest.as_ref().is_none_or(|(g, _)| *g < generation) {
+                    newest = Some((generation, payload));
+                }
+            }
+        }
+        match newest {
+            None if damaged => Ok((file, Loaded::Damaged)),
+            None => Ok((file, Loaded::Missing)),
+            Some((generation, payload)) => {
+                file.generation = generation;
+                if same < 2 {
+                    file.store(&payload)?;
+                }
+                Ok((file, Loaded::Found(payload)))
+            }
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn read(&self, name: &str) -> Result<Copy, ControlError> {
+        let path = self.path(name);
+        let bytes = match read_all(self.disk.as_ref(), &path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Copy::Missing),
+            Err(source) => return Err(ControlError::Io { path, source }),
+            Ok(bytes) => bytes,
+        };
+        if bytes.len() < HEADER_BYTES || &bytes[..8] != MAGIC {
+            return Ok(Copy::Damaged);
+        }
+        let mut fields = &bytes[8..];
+        let version = fields.get_u32_le();
+        let generation = fields.get_u64_le();
+        let len = fields.get_u32_le() as usize;
+        let crc = fields.get_u32_le();
+        let covered = crc32fast::hash(&[&bytes[8..24], fields].concat());
+        if version > VERSION && covered == crc {
+            return Err(ControlError::Version { path, version });
+        }
+        if covered != crc || len != fields.len() {
+            return Ok(Copy::Damaged);
+        }
+        Ok(Copy::Intact {
+            generation,
+            payload: fields.to_vec(),
+        })
+    }
+
+    /// Makes this payload the control state; durable, in both copies, when it returns.
+    ///
+    /// # Panics
+    /// If the payload is longer than [`MAX_CONTROL_BYTES`].
+    pub fn store(&mut self, payload: &[u8]) -> Result<(), ControlError> {
+        assert!(
+            payload.len() <= MAX_CONTROL_BYTES,
+            "control state of {} bytes",
+            payload.len()
+        );
+        self.generation += 1;
+        let bytes = self.encode(payload);
+        for name in NAMES {
+            let path = self.path(name);
+            replace(self.disk.as_ref(), &path, &bytes)
+                .map_err(|source| ControlError::Io { path, source })?;
+        }
+        Ok(())
+    }
+
+    fn encode(&self, payload: &[u8]) -> Vec<u8> {
+        let mut middle = Vec::with_capacity(16);
+        middle.put_u32_le(VERSION);
+        middle.put_u64_le(self.generation);
+        middle.put_u32_le(payload.len() as u32);
+        let mut out = MAGIC.to_vec();
+        out.extend(&middle);
+        middle.extend(payload);
+        out.put_u32_le(crc32fast::hash(&middle));
+        out.extend(payload);
+        out
+    }
+}

@@ -1,0 +1,208 @@
+//! The only way to the disk. Everything else in this crate that keeps bytes goes through [`Disk`],
+//! so that tests can take a node's disk away, tear it or fill it.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Deref;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, FlockOperation};
+
+/// An open file. Offsets and lengths in bytes.
+pub trait DiskFile: Send + Sync {
+    /// Fills `buffer` from `offset`, or as much of it as the file has; how much.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes the content, and the length, durable.
+    fn sync_data(&self) -> io::Result<()>;
+    /// The length.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether it is empty.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Cuts or extends with zeroes.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Reserves room up to `len`, reading as zeroes.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+}
+
+/// Bytes of a whole file that nobody writes any more.
+pub trait Mapped: Deref<Target = [u8]> + Send + Sync {}
+
+impl<T: Deref<Target = [u8]> + Send + Sync> Mapped for T {}
+
+/// A held lock; dropped, it is free.
+pub trait Held: Send + Sync {}
+
+/// A file system.
+pub trait Disk: Send + Sync + 'static {
+    /// Opens for reading and writing; `create` makes it, empty, if it is not there.
+    fn open(&self, path: &Path, create: bool) -> io::Result<Box<dyn DiskFile>>;
+    /// Maps a file that is not written any more. (A file that shrinks under a map is a SIGBUS.)
+    fn map(&self, path: &Path) -> io::Result<Arc<dyn Mapped<Target = [u8]>>>;
+    /// Moves; durable only once the directory is synced.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file; durable only once the directory is synced.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// File names in a directory, sorted; empty if it is not there.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Makes a directory and those above it.
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes the lock file for this process alone; `WouldBlock` when another has it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>>;
+}
+
+/// Reads a whole file.
+pub fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    let file = disk.open(path, false)?;
+    let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// Replaces a file as a whole: write beside it, sync, rename, sync the directory.
+pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    let beside = PathBuf::from(name);
+    let file = disk.open(&beside, true)?;
+    file.set_len(0)?;
+    file.write_at(bytes, 0)?;
+    file.sync_data()?;
+    drop(file);
+    disk.rename(&beside, path)?;
+    disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// The machine's own file system.
+#[derive(Debug, Default)]
+pub struct RealDisk;
+
+struct RealFile(File);
+
+struct RealLock {
+    _file: File,
+}
+
+impl Held for RealLock {}
+
+impl DiskFile for RealFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match self.0.read_at(&mut buffer[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(rustix::fs::fdatasync(&self.0)?)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, len) {
+            Ok(()) => Ok(()),
+            // Not every file system can reserve; a sparse file works, only less predictably.
+            Err(rustix::io::Errno::OPNOTSUPP) => self.0.set_len(len),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, create: bool) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        let file = options
+            .read(true)
+            .write(true)
+            .create(create)
+            .truncate(false)
+            .open(path)?;
+        Ok(Box::new(RealFile(file)))
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Arc<dyn Mapped<Target = [u8]>>> {
+        let file = File::open(path)?;
+        if file.metadata()?.len() == 0 {
+            return Ok(Arc::new(Vec::new()));
+        }
+        #[allow(unsafe_code)]
+        // SAFETY: only sealed segments and finished snapshots are mapped; they are never written
+        // or cut again (only removed, which leaves the map intact), and the data directory is
+        // locked against other processes of ours.
+        let map = unsafe { memmap2::Mmap::map(&file)? };
+        Ok(Arc::new(map))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let entries = match std::fs::read_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(dir)?;
+        // A new directory is itself a name in its parent.
+        match dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => self.sync_dir(parent),
+            _ => Ok(()),
+        }
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>> {
+        let mut options = OpenOptions::new();
+        let file = options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(RealLock { _file: file }))
+    }
+}

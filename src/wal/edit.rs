@@ -1,0 +1,161 @@
+//! Deliberate rewriting of history: only a standby that rejoins does this, and only after what it
+//! gives up is saved.
+
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::log::{Log, LogClosed, State};
+use super::record::{ChainPoint, Kind, records};
+use super::recover::cut;
+use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::units::{Epoch, Lsn, Millis};
+
+/// What a node gave up when it rejoined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discarded {
+    /// The file, in the format of a segment.
+    pub path: PathBuf,
+    /// Records of clients: EpochStart records are not counted.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// First LSN discarded.
+    pub first: Lsn,
+    /// Last LSN discarded.
+    pub last: Lsn,
+    /// Time of the first discarded client record.
+    pub first_time: Millis,
+    /// Time of the last.
+    pub last_time: Millis,
+}
+
+/// Why history was not rewritten.
+#[derive(Debug, Error)]
+pub enum EditError {
+    /// The log is closed.
+    #[error(transparent)]
+    Closed(#[from] LogClosed),
+    /// The disk refused.
+    #[error("rewriting the log failed: {0}")]
+    Io(#[from] io::Error),
+    /// That record is not kept here.
+    #[error("the log no longer holds LSN {0}")]
+    NotKept(Lsn),
+}
+
+impl Log {
+    /// The chain behind `lsn`, while that is kept.
+    pub fn chain_at(&self, lsn: Lsn) -> Result<ChainPoint, EditError> {
+        let end = self.end();
+        if lsn == end.lsn {
+            return Ok(end);
+        }
+        let mut reader = self
+            .reader(lsn.previous())
+            .map_err(|_| EditError::NotKept(lsn))?;
+        if reader.position().lsn == lsn {
+            return Ok(reader.position());
+        }
+        reader.next_chunk(lsn, 1)?.ok_or(EditError::NotKept(lsn))?;
+        Ok(reader.position())
+    }
+
+    /// Copies every record behind `after` to `discarded/`, durably; `None` if there is none.
+    pub fn save_discarded(&self, after: Lsn) -> Result<Option<Discarded>, EditError> {
+        let end = self.end();
+        if after >= end.lsn {
+            return Ok(None);
+        }
+        let mut reader = self
+            .reader(after)
+            .map_err(|_| EditError::NotKept(after.next()))?;
+        let before = reader.position();
+        let dir = self.shared.dir.join("discarded");
+        self.shared.disk.create_dir_all(&dir)?;
+        let name = format!("{}-{}-{}.wal", end.epoch, after.next(), end.lsn);
+        let path = dir.join(name);
+        let file = self.shared.disk.open(&path, true)?;
+        file.set_len(0)?;
+        let cluster = self.shared.lock().cluster;
+        file.write_at(&SegmentHeader { cluster, before }.encode(), 0)?;
+        let mut at = SEGMENT_HEADER_BYTES as u64;
+        let mut saved = Discarded {
+            path,
+            records: 0,
+            bytes: 0,
+            first: after.next(),
+            last: end.lsn,
+            first_time: Millis(0),
+            last_time: Millis(0),
+        };
+        while let Some(chunk) = reader.next_chunk(end.lsn, 1 << 20)? {
+            for record in records(&chunk.bytes).filter(|record| record.kind == Kind::Effects) {
+                if saved.records == 0 {
+                    saved.first_time = record.time;
+                }
+                saved.records += 1;
+                saved.bytes += record.after.offset;
+                saved.last_time = record.time;
+            }
+            file.write_at(&chunk.bytes, at)?;
+            at += chunk.bytes.len() as u64;
+        }
+        file.sync_data()?;
+        self.shared.disk.sync_dir(&dir)?;
+        Ok(Some(saved))
+    }
+
+    /// Takes back every record behind `lsn`. What was reported synced stays so up to `lsn`.
+    pub fn truncate_after(&self, lsn: Lsn) -> Result<ChainPoint, EditError> {
+        let target = self.chain_at(lsn)?;
+        let mut state = self.quiesce();
+        if let Some(why) = &state.failed {
+            return Err(LogClosed(why.clone()).into());
+        }
+        // Newest first: a crash half-way leaves a prefix.
+        while state
+            .segments
+            .last()
+            .is_some_and(|segment| segment.before.lsn > lsn)
+        {
+            if let Some(segment) = state.segments.pop() {
+                self.shared.disk.remove(&segment.path)?;
+                self.shared.disk.sync_dir(&self.shared.dir.join("wal"))?;
+            }
+        }
+        if let Some(segment) = state.segments.last() {
+            let offset = SEGMENT_HEADER_BYTES as u64 + (target.offset - segment.before.offset);
+            cut(self.shared.disk.as_ref(), &segment.path, offset)?;
+        }
+        state.rewind(target);
+        drop(state);
+        self.rewound(lsn);
+        Ok(target)
+    }
+
+    /// Begins a new log behind `start`, after a snapshot was installed: the old segments are
+    /// removed (they were saved before, where they held anything that the snapshot lacks).
+    pub fn reset(&self, start: ChainPoint) -> Result<(), EditError> {
+        let mut state = self.quiesce();
+        if let Some(why) = &state.failed {
+            return Err(LogClosed(why.clone()).into());
+        }
+        while let Some(segment) = state.segments.pop() {
+            self.shared.disk.remove(&segment.path)?;
+        }
+        self.shared.disk.sync_dir(&self.shared.dir.join("wal"))?;
+        state.rewind(start);
+        State::restart_history(&mut state, start);
+        drop(state);
+        self.rewound(start.lsn);
+        Ok(())
+    }
+
+    /// The reign that wrote the last record.
+    pub fn last_epoch(&self) -> Epoch {
+        self.end().epoch
+    }
+}

@@ -1,0 +1,553 @@
+//! The log: appended in memory, written and synced in groups by one thread, read back by whoever
+//! ships or applies it.
+//!
+//! ```text
+//!   append / append_raw -> open group -> sealed groups -> [writer thread: write, sync] -> files
+//!                                          \-> readers (live tail, shared bytes)
+//! ```
+//!
+//! Promises: a record reported synced survives any crash. The next group gathers while one syncs;
+//! nothing is delayed on purpose. The first write or sync that fails closes the log for good: a
+//! failed fdatasync leaves the page cache claiming what the disk does not have, so nothing may be
+//! retried and nothing acknowledged (PostgreSQL learned this in 2018).
+//!
+//! Lock order: `state` is the only lock, held for memory work only; the writer does its I/O
+//! without it. `truncate_after` and `reset` are the exceptions: they stop everyone, on purpose.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::disk::Disk;
+use super::record::{self, ChainPoint, Kind, RecordError, Stamp};
+use super::recover::{self, OpenError, Recovered};
+use super::segment::{SegmentHeader, segment_path};
+use super::writer;
+use crate::units::{Epoch, Lsn, Millis};
+
+/// When writes become durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// Each group is synced before it counts.
+    Always,
+    /// At most this long after it was written.
+    Interval(Duration),
+    /// When the operating system likes.
+    Os,
+}
+
+/// How the log is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct LogConfig {
+    /// Size of a segment file.
+    pub segment_bytes: u64,
+    /// When writes become durable.
+    pub fsync: Fsync,
+    /// Bytes of recent groups kept in memory for standbys and for applying.
+    pub tail_bytes: usize,
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig {
+            segment_bytes: 64 << 20,
+            fsync: Fsync::Always,
+            tail_bytes: 32 << 20,
+        }
+    }
+}
+
+/// The log takes nothing any more.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the log is closed: {0}")]
+pub struct LogClosed(pub Arc<str>);
+
+/// Why bytes from a primary were not appended.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AppendRawError {
+    /// The log is closed.
+    #[error(transparent)]
+    Closed(#[from] LogClosed),
+    /// The bytes are not the next records; those before the bad one were appended.
+    #[error("the record behind LSN {after} is not acceptable: {why}")]
+    Bad {
+        /// Last good record.
+        after: Lsn,
+        /// What is wrong.
+        why: RecordError,
+    },
+}
+
+/// Told by the writer thread after each write and each sync, and once on failure.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// Behind the last record handed to the operating system.
+    pub written: ChainPoint,
+    /// Last durable record.
+    pub synced: Lsn,
+    /// How long the write or sync took.
+    pub took: Duration,
+    /// Whether it was a sync.
+    pub was_sync: bool,
+    /// The log has failed, and why.
+    pub failed: Option<Arc<str>>,
+}
+
+/// Called from the writer thread.
+pub type OnProgress = Arc<dyn Fn(&Progress) + Send + Sync>;
+
+/// Records that were appended together.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) first: Lsn,
+    pub(super) before: ChainPoint,
+    pub(super) after: ChainPoint,
+    pub(super) bytes: Bytes,
+}
+
+/// A segment file as the log knows it.
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    pub(super) path: PathBuf,
+    pub(super) before: ChainPoint,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    /// Records appended since the last group was sealed.
+    open: Vec<u8>,
+    open_before: ChainPoint,
+    /// Sealed groups, oldest first; the last `unwritten` of them are not in a file yet.
+    pub(super) tail: VecDeque<Group>,
+    pub(super) unwritten: usize,
+    tail_bytes: usize,
+    pub(super) end: ChainPoint,
+    pub(super) written: ChainPoint,
+    pub(super) synced: Lsn,
+    pub(super) failed: Option<Arc<str>>,
+    pub(super) closing: bool,
+    pub(super) writer_busy: bool,
+    /// Epoch and LSN of each EpochStart known; the first entry is what precedes the oldest record.
+    history: Vec<(Epoch, Lsn)>,
+    pub(super) segments: Vec<Segment>,
+    pub(super) cluster: u128,
+    /// Bumped when history is rewritten: the writer's open file is void.
+    pub(super) rewritten: u64,
+}
+
+pub(super) struct Shared {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
+    pub(super) config: LogConfig,
+    pub(super) state: Mutex<State>,
+    pub(super) work: Condvar,
+    pub(super) idle: Condvar,
+    pub(super) on_progress: OnProgress,
+    appended: watch::Sender<Lsn>,
+    /// Microseconds since `born` at which the write or sync in flight began; zero when idle.
+    pub(super) in_flight_since: AtomicU64,
+    pub(super) born: Instant,
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under this lock is a bug that already ended a thread; the state it left is not
+        // to be trusted with anybody's data.
+        self.state
+            .lock()
+            .expect("a thread panicked while it held the log")
+    }
+}
+
+/// The write-ahead log of one node.
+pub struct Log {
+    pub(super) shared: Arc<Shared>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log")
+            .field("dir", &self.shared.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An opened log and what recovery found.
+#[derive(Debug)]
+pub struct Opened {
+    /// The log.
+    pub log: Log,
+    /// What was found on the disk.
+    pub recovered: Recovered,
+}
+
+impl Log {
+    /// Recovers the log in `dir` and starts its writer.
+    ///
+    /// `cluster`: whose log this must be; zero on a blank node without segments. `start`: what the
+    /// first record follows where there is no segment (a snapshot's begin, or the beginning).
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        config: LogConfig,
+        cluster: u128,
+        start: ChainPoint,
+        on_progress: OnProgress,
+    ) -> Result<Opened, OpenError> {
+        let recovered = recover::recover(disk.as_ref(), dir, cluster, start)?;
+        let end = recovered.end;
+        let (appended, _) = watch::channel(end.lsn);
+        let state = State {
+            open: Vec::new(),
+            open_before: end,
+            tail: VecDeque::new(),
+            unwritten: 0,
+            tail_bytes: 0,
+            end,
+            written: end,
+            synced: end.lsn,
+            failed: None,
+            closing: false,
+            writer_busy: false,
+            history: recovered.history.clone(),
+            segments: recovered.segments.clone(),
+            cluster,
+            rewritten: 0,
+        };
+        let shared = Arc::new(Shared {
+            disk,
+            dir: dir.to_path_buf(),
+            config,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            idle: Condvar::new(),
+            on_progress,
+            appended,
+            in_flight_since: AtomicU64::new(0),
+            born: Instant::now(),
+        });
+        let for_writer = Arc::clone(&shared);
+        let writer = std::thread::Builder::new()
+            .name("wal-writer".into())
+            .spawn(move || writer::run(&for_writer))
+            .map_err(|source| OpenError::Io {
+                path: dir.to_path_buf(),
+                source,
+            })?;
+        let log = Log {
+            shared,
+            writer: Mutex::new(Some(writer)),
+        };
+        Ok(Opened { log, recovered })
+    }
+
+    /// Names the cluster whose history this log will hold; for a node that was blank.
+    pub fn set_cluster(&self, cluster: u128) {
+        self.shared.lock().cluster = cluster;
+    }
+
+    /// Appends one record of the present reign; its LSN. Durable once `synced` reaches it.
+    pub fn append(
+        &self,
+        epoch: Epoch,
+        time: Millis,
+        kind: Kind,
+        payload: &[u8],
+    ) -> Result<ChainPoint, LogClosed> {
+        let mut state = self.shared.lock();
+        state.refuse_if_closed()?;
+        let synced = state.synced;
+        let stamp = Stamp {
+            epoch,
+            time,
+            synced,
+            kind,
+        };
+        let before = state.end;
+        let after = record::encode(&mut state.open, before, stamp, &[payload]);
+        state.end = after;
+        if kind == Kind::EpochStart {
+            state.history.push((epoch, after.lsn));
+        }
+        drop(state);
+        self.announce(after.lsn);
+        Ok(after)
+    }
+
+    /// Appends whole records as a primary sent them, each checked against the chain; the end
+    /// behind them.
+    pub fn append_raw(&self, bytes: &[u8]) -> Result<ChainPoint, AppendRawError> {
+        let mut state = self.shared.lock();
+        state.refuse_if_closed()?;
+        let (mut end, mut at) = (state.end, 0);
+        let mut bad = None;
+        while at < bytes.len() {
+            match record::check(end, &bytes[at..]) {
+                Ok(found) => {
+                    at += (found.after.offset - end.offset) as usize;
+                    end = found.after;
+                    if found.kind == Kind::EpochStart {
+                        state.history.push((found.epoch, found.lsn));
+                    }
+                }
+                Err(why) => {
+                    bad = Some(AppendRawError::Bad {
+                        after: end.lsn,
+                        why,
+                    });
+                    break;
+                }
+            }
+        }
+        state.open.extend_from_slice(&bytes[..at]);
+        state.end = end;
+        drop(state);
+        self.announce(end.lsn);
+        bad.map_or(Ok(end), Err)
+    }
+
+    fn announce(&self, lsn: Lsn) {
+        self.shared.work.notify_one();
+        // Never backwards: two appenders may come here in either order.
+        self.shared.appended.send_if_modified(|seen| {
+            let news = lsn > *seen;
+            *seen = lsn.max(*seen);
+            news
+        });
+    }
+
+    /// Behind the last record appended.
+    pub fn end(&self) -> ChainPoint {
+        self.shared.lock().end
+    }
+
+    /// The ends of what is appended, written and synced, at one moment.
+    pub fn cursors(&self) -> (ChainPoint, ChainPoint, Lsn) {
+        let state = self.shared.lock();
+        (state.end, state.written, state.synced)
+    }
+
+    /// Wakes when something was appended. Goes back when the log is truncated.
+    pub fn subscribe(&self) -> watch::Receiver<Lsn> {
+        self.shared.appended.subscribe()
+    }
+
+    /// Why the log is closed, if it is.
+    pub fn failure(&self) -> Option<Arc<str>> {
+        self.shared.lock().failed.clone()
+    }
+
+    /// How long the write or sync in flight has been running.
+    pub fn stalled_for(&self) -> Duration {
+        match self.shared.in_flight_since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => self
+                .shared
+                .born
+                .elapsed()
+                .saturating_sub(Duration::from_micros(since)),
+        }
+    }
+
+    /// Epoch and LSN of each EpochStart, oldest first; the first entry is the epoch of the record
+    /// before the oldest one kept (R4: derived from the log, truncated with it).
+    pub fn history(&self) -> Vec<(Epoch, Lsn)> {
+        self.shared.lock().history.clone()
+    }
+
+    /// What the oldest record kept follows.
+    pub fn oldest(&self) -> ChainPoint {
+        let state = self.shared.lock();
+        state
+            .segments
+            .first()
+            .map(|segment| segment.before)
+            .unwrap_or_else(|| {
+                state
+                    .tail
+                    .front()
+                    .map_or(state.open_before, |group| group.before)
+            })
+    }
+
+    /// Epoch of the record at `lsn`, by the epoch history.
+    pub fn epoch_at(&self, lsn: Lsn) -> Option<Epoch> {
+        let state = self.shared.lock();
+        if lsn > state.end.lsn {
+            return None;
+        }
+        state
+            .history
+            .iter()
+            .rev()
+            .find(|(_, start)| *start <= lsn)
+            .map(|(epoch, _)| *epoch)
+    }
+
+    /// Bytes of all segment files kept, as record bytes (headers and reserve left out).
+    pub fn kept_bytes(&self) -> u64 {
+        self.end().offset - self.oldest().offset
+    }
+
+    /// Removes whole segments that end at or before `lsn`; only after what replaces them (a
+    /// snapshot beginning at or behind `lsn`) is durable.
+    pub fn remove_before(&self, lsn: Lsn) -> io::Result<usize> {
+        let mut removable = Vec::new();
+        {
+            let mut state = self.shared.lock();
+            while state.segments.len() > 1 && state.segments[1].before.lsn <= lsn {
+                removable.push(state.segments.remove(0));
+            }
+            if let Some(first) = state.segments.first().map(|segment| segment.before) {
+                state.forget_before(first);
+            }
+        }
+        for segment in &removable {
+            self.shared.disk.remove(&segment.path)?;
+        }
+        if !removable.is_empty() {
+            self.shared.disk.sync_dir(&self.shared.dir.join("wal"))?;
+        }
+        Ok(removable.len())
+    }
+
+    /// Writes and syncs what is appended, then ends the writer.
+    pub fn close(&self) {
+        self.shared.lock().closing = true;
+        self.shared.work.notify_all();
+        let writer = self.writer.lock().expect("close does not panic").take();
+        if let Some(writer) = writer {
+            // A writer that panicked has reported nothing as synced that is not.
+            let _ = writer.join();
+        }
+    }
+
+    /// Waits until the writer has nothing in hand, keeping everybody else out meanwhile.
+    pub(super) fn quiesce(&self) -> MutexGuard<'_, State> {
+        let mut state = self.shared.lock();
+        self.shared.work.notify_all();
+        while (state.writer_busy || state.has_unwritten()) && state.failed.is_none() {
+            state = self
+                .shared
+                .idle
+                .wait(state)
+                .expect("a thread panicked while it held the log");
+        }
+        state
+    }
+
+    pub(super) fn rewound(&self, lsn: Lsn) {
+        self.shared.appended.send_replace(lsn);
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl State {
+    fn refuse_if_closed(&self) -> Result<(), LogClosed> {
+        match &self.failed {
+            Some(why) => Err(LogClosed(Arc::clone(why))),
+            None if self.closing => Err(LogClosed("the node is stopping".into())),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn has_unwritten(&self) -> bool {
+        self.unwritten > 0 || !self.open.is_empty()
+    }
+
+    /// Makes the open records a group that writer and readers share.
+    pub(super) fn seal(&mut self) {
+        if self.open.is_empty() {
+            return;
+        }
+        let capacity = self.open.len().clamp(4096, 1 << 20);
+        let bytes = std::mem::replace(&mut self.open, Vec::with_capacity(capacity));
+        self.tail_bytes += bytes.len();
+        let before = self.open_before;
+        self.tail.push_back(Group {
+            first: before.lsn.next(),
+            before,
+            after: self.end,
+            bytes: Bytes::from(bytes),
+        });
+        self.unwritten += 1;
+        self.open_before = self.end;
+    }
+
+    /// Lets go of old groups that are in a file.
+    pub(super) fn trim_tail(&mut self, keep_bytes: usize) {
+        while self.tail_bytes > keep_bytes && self.tail.len() > self.unwritten {
+            if let Some(group) = self.tail.pop_front() {
+                self.tail_bytes -= group.bytes.len();
+            }
+        }
+    }
+
+    fn forget_before(&mut self, oldest: ChainPoint) {
+        let place = self
+            .history
+            .iter()
+            .rposition(|(_, start)| *start <= oldest.lsn);
+        if let Some(place) = place {
+            self.history.drain(..place);
+        }
+        if let Some(first) = self.history.first_mut()
+            && first.1 <= oldest.lsn
+        {
+            *first = (oldest.epoch, oldest.lsn);
+        }
+    }
+
+    /// Everything behind `end` is gone.
+    pub(super) fn rewind(&mut self, end: ChainPoint) {
+        self.open.clear();
+        self.tail.clear();
+        self.tail_bytes = 0;
+        self.unwritten = 0;
+        self.open_before = end;
+        self.end = end;
+        self.written = end;
+        self.synced = end.lsn;
+        self.rewritten += 1;
+        let first = self.history.first().copied();
+        self.history.retain(|(_, start)| *start <= end.lsn);
+        if self.history.is_empty() {
+            self.history
+                .push(first.map_or((end.epoch, end.lsn), |_| (end.epoch, end.lsn)));
+        }
+    }
+
+    pub(super) fn restart_history(&mut self, start: ChainPoint) {
+        self.history = vec![(start.epoch, start.lsn)];
+    }
+}
+
+/// Creates the segment whose first record follows `before`; ready for writing, durable by name.
+pub(super) fn create_segment(
+    shared: &Shared,
+    cluster: u128,
+    before: ChainPoint,
+) -> io::Result<(Segment, Box<dyn super::disk::DiskFile>)> {
+    let path = segment_path(&shared.dir, before.lsn.next());
+    let file = shared.disk.open(&path, true)?;
+    file.set_len(0)?;
+    file.allocate(shared.config.segment_bytes)?;
+    file.write_at(&SegmentHeader { cluster, before }.encode(), 0)?;
+    file.sync_data()?;
+    shared.disk.sync_dir(&shared.dir.join("wal"))?;
+    Ok((Segment { path, before }, file))
+}

@@ -1,0 +1,38 @@
+//! The write-ahead log, the control file and the snapshots: everything that touches the disk.
+//!
+//! Promises: a record that was reported synced is there after any crash. Corrupt bytes are never
+//! served, shipped or acknowledged, and never truncated away while intact records follow them. The
+//! first failed write or sync closes the log for good.
+//!
+//! The formats stand in `docs/formats.md`. All access goes through [`Disk`].
+
+mod control_file;
+mod disk;
+mod edit;
+mod log;
+mod offline;
+mod reader;
+mod record;
+mod recover;
+mod scan;
+mod segment;
+pub mod sim_disk;
+mod snapshot_file;
+mod writer;
+
+pub use control_file::{ControlError, ControlFile, Loaded, MAX_CONTROL_BYTES};
+pub use disk::{Disk, DiskFile, Held, Mapped, RealDisk, read_all, replace};
+pub use edit::{Discarded, EditError};
+pub use log::{AppendRawError, Fsync, Log, LogClosed, LogConfig, OnProgress, Opened, Progress};
+pub use offline::{SegmentReport, inspect, segment_files};
+pub use reader::{Chunk, Reader, TooOld};
+pub use record::{
+    ChainPoint, HEADER_BYTES, Kind, MAX_RECORD_BYTES, RecordError, RecordRef, Stamp, check, encode,
+    records,
+};
+pub use recover::{OpenError, Recovered};
+pub use scan::{Scan, Verdict, scan};
+pub use segment::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path};
+pub use snapshot_file::{
+    SnapshotError, SnapshotInfo, SnapshotReceiver, SnapshotStore, SnapshotWriter,
+};

@@ -1,0 +1,94 @@
+//! Looking at a log without opening it: for `understudy wal verify` and `wal dump`.
+
+use std::path::{Path, PathBuf};
+
+use super::disk::{Disk, read_all};
+use super::record::{ChainPoint, RecordRef};
+use super::scan::{Verdict, scan};
+use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, first_lsn_of};
+use crate::units::Lsn;
+
+/// What one segment file is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentReport {
+    /// The file.
+    pub path: PathBuf,
+    /// First and last good record, if there is one.
+    pub range: Option<(Lsn, Lsn)>,
+    /// Bytes of good records.
+    pub bytes: u64,
+    /// What is wrong, in a sentence naming the offset; `None` if nothing.
+    pub problem: Option<String>,
+    /// The problem is only a torn tail, which recovery cuts.
+    pub torn_tail: bool,
+}
+
+/// The segment files to look at: `path` itself, or those of a data directory, in order.
+pub fn segment_files(disk: &dyn Disk, path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    if path.extension().is_some_and(|extension| extension == "wal") {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let dir = if disk.list(&path.join("wal"))?.is_empty() {
+        path.into()
+    } else {
+        path.join("wal")
+    };
+    let mut files: Vec<(Lsn, PathBuf)> = disk
+        .list(&dir)?
+        .iter()
+        .filter_map(|name| Some((first_lsn_of(name)?, dir.join(name))))
+        .collect();
+    files.sort_unstable();
+    Ok(files.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Checks one segment file, giving each good record to `visit`. `follows`: what the segment before
+/// ended with; `sealed`: another one follows.
+pub fn inspect(
+    disk: &dyn Disk,
+    path: &Path,
+    follows: Option<ChainPoint>,
+    sealed: bool,
+    visit: &mut dyn FnMut(RecordRef<'_>),
+) -> std::io::Result<(SegmentReport, ChainPoint)> {
+    let bytes = read_all(disk, path)?;
+    let mut report = SegmentReport {
+        path: path.to_path_buf(),
+        range: None,
+        bytes: 0,
+        problem: None,
+        torn_tail: false,
+    };
+    let header = match SegmentHeader::decode(&bytes) {
+        Ok(header) => header,
+        Err(why) => {
+            report.problem = Some(format!("at offset 0: {why}"));
+            return Ok((report, follows.unwrap_or_default()));
+        }
+    };
+    if follows.is_some_and(|follows| follows != header.before) {
+        report.problem = Some(format!(
+            "begins behind LSN {}, but the segment before ends elsewhere: a segment is missing",
+            header.before.lsn
+        ));
+    }
+    let found = scan(header.before, &bytes[SEGMENT_HEADER_BYTES..], sealed, |r| {
+        visit(r)
+    });
+    report.bytes = found.good_bytes as u64;
+    if found.end.lsn > header.before.lsn {
+        report.range = Some((header.before.lsn.next(), found.end.lsn));
+    }
+    let offset = SEGMENT_HEADER_BYTES + found.good_bytes;
+    match found.verdict {
+        Verdict::Clean => {}
+        Verdict::TornTail { why } => {
+            report.torn_tail = true;
+            report.problem = Some(format!("at offset {offset}: torn tail ({why})"));
+        }
+        Verdict::Damage { why, lsn, .. } => {
+            report.problem = Some(format!("at offset {offset}: LSN {lsn} is damaged ({why})"));
+        }
+    }
+    Ok((report, found.end))
+}

@@ -1,0 +1,264 @@
+//! Start-up: what is in `wal/`, and whether it may be trusted. The judgement itself is `scan`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::disk::{Disk, read_all};
+use super::log::Segment;
+use super::record::{ChainPoint, Kind, RecordError};
+use super::scan::{Scan, Verdict, scan};
+use super::segment::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, first_lsn_of};
+use crate::units::{Epoch, Lsn};
+
+/// What recovery found.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// Behind the last good record.
+    pub end: ChainPoint,
+    /// What the oldest record follows.
+    pub oldest: ChainPoint,
+    /// Records found.
+    pub records: u64,
+    /// A torn tail was cut; why it was no record.
+    pub torn: Option<RecordError>,
+    pub(super) history: Vec<(Epoch, Lsn)>,
+    pub(super) segments: Vec<Segment>,
+}
+
+/// Why a log was not opened. Nothing was changed on the disk.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The operating system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// Synced bytes are bad.
+    #[error(
+        "{} is damaged at offset {offset} (LSN {lsn}): {why}; {behind}. The node does not serve. \
+         Restore the file, or move the data directory away and let the node take a copy from its \
+         primary",
+        path.display()
+    )]
+    Damaged {
+        /// The segment.
+        path: PathBuf,
+        /// Offset of the bad record in the file.
+        offset: u64,
+        /// Its number.
+        lsn: Lsn,
+        /// What is wrong with it.
+        why: RecordError,
+        /// What proves that it had been synced.
+        behind: String,
+    },
+    /// A segment's header is bad.
+    #[error("{}: {why}", path.display())]
+    Header {
+        /// The segment.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: HeaderError,
+    },
+    /// The directory holds another cluster's log.
+    #[error(
+        "{} belongs to cluster {found:032x}, this node to {wanted:032x}; is --data-dir right?",
+        path.display()
+    )]
+    OtherCluster {
+        /// The segment.
+        path: PathBuf,
+        /// As stated there.
+        found: u128,
+        /// This node's.
+        wanted: u128,
+    },
+    /// Records are missing between two segments, or before the first.
+    #[error(
+        "{} begins behind LSN {found}, but the records before it end at LSN {wanted}: a segment is \
+         missing",
+        path.display()
+    )]
+    Gap {
+        /// The segment behind the gap.
+        path: PathBuf,
+        /// What its first record follows, by its header.
+        found: Lsn,
+        /// Where the log before it ends.
+        wanted: Lsn,
+    },
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError + '_ {
+    move |source| OpenError::Io {
+        path: path.to_path_buf(),
+        source,
+    }
+}
+
+pub(super) fn recover(
+    disk: &dyn Disk,
+    dir: &Path,
+    cluster: u128,
+    start: ChainPoint,
+) -> Result<Recovered, OpenError> {
+    let wal = dir.join("wal");
+    disk.create_dir_all(&wal).map_err(io_error(&wal))?;
+    let names = disk.list(&wal).map_err(io_error(&wal))?;
+    let mut found: Vec<(Lsn, PathBuf)> = names
+        .iter()
+        .filter_map(|name| first_lsn_of(name).map(|first| (first, wal.join(name))))
+        .collect();
+    found.sort_unstable();
+    drop_unborn_segment(disk, &mut found)?;
+    let mut recovered = Recovered {
+        end: start,
+        oldest: start,
+        records: 0,
+        torn: None,
+        history: vec![(start.epoch, start.lsn)],
+        segments: Vec::new(),
+    };
+    let count = found.len();
+    for (place, (_, path)) in found.into_iter().enumerate() {
+        take_segment(disk, path, place + 1 < count, cluster, &mut recovered)?;
+    }
+    if recovered.end.lsn < start.lsn {
+        // The snapshot reaches further than the log: what it stands for is missing from the log,
+        // so the log cannot be continued.
+        return Err(OpenError::Gap {
+            path: wal,
+            found: recovered.end.lsn,
+            wanted: start.lsn,
+        });
+    }
+    Ok(recovered)
+}
+
+/// A crash between creating a segment and syncing its header leaves a last file whose header is
+/// missing or torn. No record can be in it: the header is durable before the first is written. (A
+/// damaged header before records is another matter, and is refused later.)
+fn drop_unborn_segment(disk: &dyn Disk, found: &mut Vec<(Lsn, PathBuf)>) -> Result<(), OpenError> {
+    let Some((_, path)) = found.last() else {
+        return Ok(());
+    };
+    let bytes = read_all(disk, path).map_err(io_error(path))?;
+    let headless = matches!(
+        SegmentHeader::decode(&bytes),
+        Err(HeaderError::Magic | HeaderError::Crc)
+    );
+    let body = bytes.get(SEGMENT_HEADER_BYTES..).unwrap_or(&[]);
+    if headless && body.iter().all(|byte| *byte == 0) {
+        disk.remove(path).map_err(io_error(path))?;
+        found.pop();
+    }
+    Ok(())
+}
+
+fn take_segment(
+    disk: &dyn Disk,
+    path: PathBuf,
+    sealed: bool,
+    cluster: u128,
+    so_far: &mut Recovered,
+) -> Result<(), OpenError> {
+    let bytes = read_all(disk, &path).map_err(io_error(&path))?;
+    let header = match SegmentHeader::decode(&bytes) {
+        Ok(header) => header,
+        Err(why) => return Err(OpenError::Header { path, why }),
+    };
+    if header.cluster != cluster {
+        return Err(OpenError::OtherCluster {
+            path,
+            found: header.cluster,
+            wanted: cluster,
+        });
+    }
+    let before = header.before;
+    if so_far.segments.is_empty() {
+        if before.lsn > so_far.end.lsn {
+            return Err(OpenError::Gap {
+                path,
+                found: before.lsn,
+                wanted: so_far.end.lsn,
+            });
+        }
+        so_far.end = before;
+        so_far.oldest = before;
+        so_far.history = vec![(before.epoch, before.lsn)];
+    } else if before != so_far.end {
+        return Err(OpenError::Gap {
+            path,
+            found: before.lsn,
+            wanted: so_far.end.lsn,
+        });
+    }
+    let records = &bytes[SEGMENT_HEADER_BYTES..];
+    let result = scan(before, records, sealed, |record| {
+        if record.kind == Kind::EpochStart {
+            so_far.history.push((record.epoch, record.lsn));
+        }
+    });
+    so_far.records += result.end.lsn.records_since(before.lsn);
+    so_far.end = result.end;
+    settle_end(disk, &path, &result, so_far)?;
+    so_far.segments.push(Segment { path, before });
+    Ok(())
+}
+
+/// Cuts a torn tail, or refuses damage.
+fn settle_end(
+    disk: &dyn Disk,
+    path: &Path,
+    result: &Scan,
+    so_far: &mut Recovered,
+) -> Result<(), OpenError> {
+    let offset = (SEGMENT_HEADER_BYTES + result.good_bytes) as u64;
+    match &result.verdict {
+        Verdict::Damage {
+            why,
+            lsn,
+            intact_behind,
+        } => {
+            let behind = match intact_behind {
+                Some(lsn) => format!("an intact record (LSN {lsn}) behind it says it was synced"),
+                None => "what stands there was synced".to_string(),
+            };
+            let (path, lsn, why) = (path.to_path_buf(), *lsn, why.clone());
+            return Err(OpenError::Damaged {
+                path,
+                offset,
+                lsn,
+                why,
+                behind,
+            });
+        }
+        Verdict::TornTail { why } => {
+            so_far.torn = Some(why.clone());
+            cut(disk, path, offset).map_err(io_error(path))?;
+        }
+        Verdict::Clean => {
+            // What is there may still be only in the page cache of a crashed process; before it
+            // counts as synced it is.
+            let file = disk.open(path, false).map_err(io_error(path))?;
+            file.sync_data().map_err(io_error(path))?;
+        }
+    }
+    Ok(())
+}
+
+/// R31: zeroes everything behind `offset`, keeping the file's room, and syncs; a discarded tail
+/// must not rise again when later records happen to end where it began.
+pub(super) fn cut(disk: &dyn Disk, path: &Path, offset: u64) -> io::Result<()> {
+    let file = disk.open(path, false)?;
+    let len = file.len()?;
+    file.set_len(offset)?;
+    file.sync_data()?;
+    file.allocate(len)?;
+    file.sync_data()
+}

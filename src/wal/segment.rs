@@ -1,0 +1,137 @@
+//! Segment files: a header, then records. `wal/<first lsn, 20 digits>.wal`.
+
+use std::path::{Path, PathBuf};
+
+use bytes::{Buf, BufMut};
+use thiserror::Error;
+
+use super::record::ChainPoint;
+use crate::units::{Epoch, Lsn, Millis};
+
+/// Bytes before the first record.
+pub const SEGMENT_HEADER_BYTES: usize = 96;
+const MAGIC: &[u8; 8] = b"USTYWAL\0";
+const VERSION: u32 = 1;
+
+/// What a segment says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// The cluster whose history this is.
+    pub cluster: u128,
+    /// What its first record follows (R31).
+    pub before: ChainPoint,
+}
+
+/// Why a file is not a segment of this log.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum HeaderError {
+    /// Too short, or not ours.
+    #[error("this is not an understudy WAL segment")]
+    Magic,
+    /// Written by a later version.
+    #[error("format version {0} is newer than this program's {VERSION}; use a newer understudy")]
+    Version(u32),
+    /// The header is damaged.
+    #[error("the segment header is damaged (checksum mismatch)")]
+    Crc,
+}
+
+impl SegmentHeader {
+    /// The header's bytes.
+    pub fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
+        let mut out = Vec::with_capacity(SEGMENT_HEADER_BYTES);
+        out.put_slice(MAGIC);
+        out.put_u32_le(VERSION);
+        out.put_u32_le(0);
+        out.put_u128_le(self.cluster);
+        out.put_u64_le(self.before.lsn.next().0);
+        out.put_u64_le(self.before.epoch.0);
+        out.put_u64_le(self.before.time.0);
+        out.put_u64_le(self.before.offset);
+        out.put_u32_le(self.before.crc);
+        let crc = crc32fast::hash(&out);
+        out.put_u32_le(crc);
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
+        bytes[..out.len()].copy_from_slice(&out);
+        bytes
+    }
+
+    /// Checks and reads a header.
+    pub fn decode(bytes: &[u8]) -> Result<SegmentHeader, HeaderError> {
+        let whole = bytes
+            .get(..SEGMENT_HEADER_BYTES)
+            .ok_or(HeaderError::Magic)?;
+        let (mut fields, mut tail) = whole.split_at(68);
+        if &fields[..8] != MAGIC {
+            return Err(HeaderError::Magic);
+        }
+        let crc = crc32fast::hash(fields);
+        fields.advance(8);
+        let version = fields.get_u32_le();
+        if version > VERSION {
+            return Err(HeaderError::Version(version));
+        }
+        if tail.get_u32_le() != crc {
+            return Err(HeaderError::Crc);
+        }
+        fields.advance(4);
+        let cluster = fields.get_u128_le();
+        let lsn = Lsn(fields.get_u64_le()).previous();
+        let (epoch, time) = (Epoch(fields.get_u64_le()), Millis(fields.get_u64_le()));
+        let (offset, crc) = (fields.get_u64_le(), fields.get_u32_le());
+        Ok(SegmentHeader {
+            cluster,
+            before: ChainPoint {
+                lsn,
+                epoch,
+                crc,
+                time,
+                offset,
+            },
+        })
+    }
+}
+
+/// The path of the segment whose first record has this number.
+pub fn segment_path(dir: &Path, first: Lsn) -> PathBuf {
+    dir.join("wal").join(format!("{:020}.wal", first.0))
+}
+
+/// The first LSN a segment's name states; `None` for any other name.
+pub fn first_lsn_of(name: &str) -> Option<Lsn> {
+    let digits = name.strip_suffix(".wal")?;
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| digits.parse().ok().map(Lsn))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_read_back_and_no_flipped_bit_passes() {
+        let before = ChainPoint {
+            lsn: Lsn(9),
+            epoch: Epoch(2),
+            crc: 0xdead_beef,
+            time: Millis(77),
+            offset: 1234,
+        };
+        let header = SegmentHeader { cluster: 5, before };
+        let bytes = header.encode();
+        assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
+        for bit in 0..72 * 8 {
+            let mut bad = bytes;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(SegmentHeader::decode(&bad).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        let path = segment_path(Path::new("/d"), Lsn(42));
+        assert_eq!(path, Path::new("/d/wal/00000000000000000042.wal"));
+        assert_eq!(first_lsn_of("00000000000000000042.wal"), Some(Lsn(42)));
+        assert_eq!(first_lsn_of("42.wal"), None);
+    }
+}
