@@ -14,6 +14,9 @@
 //!
 //! `docs/architecture.md` walks through the house room by room.
 
+pub mod command;
+pub mod keyspace;
 pub mod replica;
+pub mod resp;
 pub mod units;
 pub mod wal;
