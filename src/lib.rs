@@ -14,4 +14,5 @@
 //!
 //! `docs/architecture.md` walks through the house room by room.
 
+pub mod peer;
 pub mod units;
