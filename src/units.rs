@@ -9,9 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Number of a WAL record: 1, 2, 3 … without holes. `Lsn::ZERO` means "before the first record".
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Lsn(pub u64);
 
 impl Lsn {
@@ -42,9 +40,7 @@ impl fmt::Display for Lsn {
 
 /// Number of a primary's reign. It rises with each takeover, each restart of a primary included,
 /// and stands in every record and every peer frame. `Epoch::ZERO` means "no reign yet".
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
 impl Epoch {
@@ -64,9 +60,7 @@ impl fmt::Display for Epoch {
 }
 
 /// A member of the cluster, as numbered in the configuration. Never zero in a valid configuration.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u32);
 
 impl fmt::Display for NodeId {
@@ -77,9 +71,7 @@ impl fmt::Display for NodeId {
 
 /// Wall-clock time in milliseconds since 1970 (UTC). It stamps records and expiries and is never
 /// used to measure a lease or a timeout: those run on [`Micros`].
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Millis(pub u64);
 
 impl fmt::Display for Millis {
@@ -90,9 +82,7 @@ impl fmt::Display for Millis {
 
 /// A point on this node's own `CLOCK_BOOTTIME`, or a span of it, in microseconds. Points of two
 /// nodes are never compared.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Micros(pub u64);
 
 impl Micros {

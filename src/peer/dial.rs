@@ -87,20 +87,25 @@ pub async fn dial(addr: &str, limit: Duration) -> Result<TcpStream, DialError> {
         }
         Ok(Ok(resolved)) => resolved,
     };
+    match timeout_at(deadline, connect_to_any(resolved)).await {
+        Err(_) => Err(timed_out()),
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(source)) => Err(classify(addr.to_owned(), source, limit)),
+    }
+}
+
+/// The first of the addresses that answers. The error is a refusal only when all have refused.
+async fn connect_to_any(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
     let mut failure = None;
-    for address in resolved {
-        let Ok(attempt) = timeout_at(deadline, connect(address)).await else {
-            return Err(timed_out());
-        };
-        match attempt {
+    for address in addresses {
+        match connect(address).await {
             Ok(stream) => return Ok(stream),
             // A refusal never hides what another address said.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused && failure.is_some() => {}
             Err(error) => failure = Some(error),
         }
     }
-    let source = failure.unwrap_or_else(|| io::Error::from(ErrorKind::AddrNotAvailable));
-    Err(classify(addr.to_owned(), source, limit))
+    Err(failure.unwrap_or_else(|| io::Error::from(ErrorKind::AddrNotAvailable)))
 }
 
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
@@ -140,4 +145,38 @@ pub fn set_up_socket(stream: &TcpStream, user_timeout: Duration) -> io::Result<(
         .with_retries(KEEPALIVE_RETRIES);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(user_timeout))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// R15: one address that refuses proves nothing while another only kept silent or had no
+    /// route; the peer may be listening there.
+    #[tokio::test]
+    async fn a_name_is_refused_only_when_all_its_addresses_refuse() {
+        let closed = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback binds");
+            listener
+                .local_addr()
+                .expect("a bound listener has an address")
+        };
+        // TCP to a multicast address has no route on any host.
+        let no_route: SocketAddr = "224.0.0.1:7380".parse().expect("an address");
+        for (addresses, refused) in [
+            (vec![closed], true),
+            (vec![closed, closed], true),
+            (vec![no_route], false),
+            (vec![closed, no_route], false),
+            (vec![no_route, closed], false),
+            (vec![closed, no_route, closed], false),
+            (vec![], false),
+        ] {
+            let error = connect_to_any(addresses.clone().into_iter())
+                .await
+                .expect_err("nobody listens on any of them");
+            let is_refusal = error.kind() == ErrorKind::ConnectionRefused;
+            assert_eq!(is_refusal, refused, "{addresses:?}: {error}");
+        }
+    }
 }
