@@ -24,6 +24,7 @@ mod handshake;
 mod hello;
 mod listen;
 mod proof;
+mod refusal;
 pub mod stream;
 
 pub use backoff::Backoff;
@@ -32,8 +33,8 @@ pub use control::ControlError;
 pub use dial::{DialError, dial, set_up_socket};
 pub use frame::{Frame, FrameDecoder, FrameError, FrameKind};
 pub use handshake::{
-    Accepted, Admission, Connected, Handshake, HandshakeError, PeerInfo, Refusal, Side, Step,
-    accept, connect, probe,
+    Accepted, Admission, Connected, Handshake, HandshakeError, PeerInfo, Side, Step, accept,
+    connect, probe,
 };
 pub use hello::{
     ConnectionKind, Hello, HelloError, Identity, MAGIC, MAX_CLUSTER_NAME_BYTES, NONCE_BYTES,
@@ -41,4 +42,5 @@ pub use hello::{
 };
 pub use listen::{ListenError, PeerListener, Unproven, listen};
 pub use proof::{Secret, SecretError};
+pub use refusal::Refusal;
 pub use stream::{Ack, Follow, Matched, SnapshotOffer, StreamError, StreamMessage};
