@@ -14,9 +14,10 @@
 //!
 //! `docs/architecture.md` walks through the house room by room.
 
+pub mod units;
+pub mod resp;
 pub mod command;
 pub mod keyspace;
-pub mod replica;
-pub mod resp;
-pub mod units;
 pub mod wal;
+pub mod replica;
+pub mod peer;
