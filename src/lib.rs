@@ -21,3 +21,4 @@ pub mod keyspace;
 pub mod wal;
 pub mod replica;
 pub mod peer;
+pub mod node;

@@ -1,147 +1,252 @@
-//! Requests to commands: names, arity, options. Plain data comes out; nothing is executed here.
+//! Frames to commands: what a request means, before anything is looked up.
 //!
-//! Texts and rules are Redis 7.0's.
+//! Promise: [`Command::parse`] accepts what Redis 7.0 accepts and refuses the rest with the same
+//! error text, in the same order of precedence. Parsing needs no clock and no keyspace; what
+//! depends on them (an expiry that overflows when added to the time) is decided by
+//! `keyspace::plan`. Nothing here is carried out.
+//!
+//! One file per family; `table.rs` knows all names, arities and flags; `describe.rs` answers
+//! COMMAND from it. Differences from Redis are listed in `docs/commands.md`.
 
-mod expiry;
-mod keys;
-mod parse;
+mod args;
+mod client;
+mod describe;
+mod expire;
+mod generic;
+mod glob;
+mod long_double;
+mod pubsub;
+mod sentinel;
+mod session;
 mod set;
-mod strings;
+mod string;
 mod table;
-
-pub use expiry::{ExpireCondition, When};
-pub use keys::TypeFilter;
-pub use parse::Command;
-pub use set::{SetCondition, SetExpiry, SetOptions, SetReply};
-pub use table::{COMMANDS, CommandInfo, find};
-
-pub(crate) use parse::parse_int;
 
 use bytes::Bytes;
 
-/// A command that is answered from the keyspace alone.
+pub use args::{MAX_STRING_BYTES, invalid_expire_time, parse_integer};
+pub use client::{ClientCommand, ClientKind};
+pub use describe::{CommandQuery, ListFilter};
+pub use expire::{ExpireCommand, ExpireCondition, TtlForm};
+pub use generic::ScanCommand;
+pub use glob::glob_matches;
+pub use long_double::LongDouble;
+pub use sentinel::SentinelCommand;
+pub use session::{HelloCommand, SessionCommand};
+pub use set::{Expiry, GetExCommand, GetExExpiry, SetCommand, SetCondition, SetExpiry, SetReply};
+pub use table::{CommandSpec, commands, lookup};
+
+use crate::resp::{Reply, Request};
+
+/// A request, understood.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)] // The names are Redis's; what the fields mean stands in its documentation.
-pub enum KeyCommand {
-    Get(Bytes),
-    Set {
-        key: Bytes,
-        value: Bytes,
-        options: SetOptions,
-    },
-    GetDel(Bytes),
-    GetEx {
-        key: Bytes,
-        expiry: SetExpiry,
-    },
-    MGet(Vec<Bytes>),
-    MSet {
-        pairs: Vec<(Bytes, Bytes)>,
-        only_if_none: bool,
-    },
-    Append {
-        key: Bytes,
-        value: Bytes,
-    },
-    StrLen(Bytes),
-    GetRange {
-        key: Bytes,
-        start: i64,
-        end: i64,
-    },
-    SetRange {
-        key: Bytes,
-        offset: i64,
-        value: Bytes,
-    },
-    IncrBy {
-        key: Bytes,
-        by: i64,
-    },
-    IncrByFloat {
-        key: Bytes,
-        by: Bytes,
-    },
-    Del(Vec<Bytes>),
-    Exists(Vec<Bytes>),
-    Expire {
-        key: Bytes,
-        at: When,
-        condition: ExpireCondition,
-    },
-    Ttl {
-        key: Bytes,
-        seconds: bool,
-        absolute: bool,
-    },
-    Persist(Bytes),
-    Type(Bytes),
-    Keys(Bytes),
-    Scan {
-        cursor: u64,
-        pattern: Option<Bytes>,
-        count: usize,
-        filter: TypeFilter,
-    },
-    RandomKey,
-    DbSize,
-    Flush,
+pub enum Command {
+    /// Answered from the keyspace alone, by `keyspace::plan`.
+    Keys(KeyCommand),
+    /// Answered by the server: about the connection, the node or the cluster.
+    Session(SessionCommand),
 }
 
-impl KeyCommand {
-    /// Whether it may change anything (a read that finds an expired key may, too, but is no write).
-    pub fn is_write(&self) -> bool {
-        use KeyCommand::*;
-        match self {
-            Get(_)
-            | MGet(_)
-            | StrLen(_)
-            | GetRange { .. }
-            | Exists(_)
-            | Ttl { .. }
-            | Type(_)
-            | Keys(_)
-            | Scan { .. }
-            | RandomKey
-            | DbSize => false,
-            Set { .. }
-            | GetDel(_)
-            | GetEx { .. }
-            | MSet { .. }
-            | Append { .. }
-            | SetRange { .. }
-            | IncrBy { .. }
-            | IncrByFloat { .. }
-            | Del(_)
-            | Expire { .. }
-            | Persist(_)
-            | Flush => true,
+impl Command {
+    /// The meaning of `request`, or the error to answer.
+    pub fn parse(request: &Request) -> Result<Command, Reply> {
+        let args = &request.args[..];
+        let Some(name) = args.first() else {
+            return Err(Reply::error("ERR empty request"));
+        };
+        let Some(spec) = lookup(name).filter(|spec| spec.container().is_none()) else {
+            return if is_http(name) {
+                Ok(Command::Session(SessionCommand::CrossProtocol))
+            } else {
+                Err(args::unknown_command(args))
+            };
+        };
+        if !spec.accepts(args.len()) {
+            return Err(args::wrong_arity(spec.name));
         }
+        (spec.parse)(spec, args)
     }
 }
 
-/// A command about the connection or the server, with its arguments (the name left out).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum SessionCommand {
-    Ping,
-    Echo,
-    Hello,
-    Auth,
-    Select,
-    Client,
-    CommandCmd,
-    Info,
-    Role,
-    Config,
-    Sentinel,
-    Quit,
-    Reset,
-    Subscribe,
-    PSubscribe,
-    Unsubscribe,
-    PUnsubscribe,
-    Publish,
-    Wait,
-    Time,
+/// A browser can be made to post to any port. Its request lines must not be taken for inline
+/// commands one after the other, so the first of them ends the connection, as in Redis.
+fn is_http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+}
+
+/// Passes a request on to the subcommand it names.
+fn parse_container(spec: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    let name = args.get(1).map_or(&b""[..], |name| name);
+    let subcommand = spec.subcommands().find(|subcommand| {
+        let (_, known) = subcommand.name.split_once('|').unwrap_or_default();
+        known.as_bytes().eq_ignore_ascii_case(name)
+    });
+    let Some(subcommand) = subcommand else {
+        return Err(args::unknown_subcommand(spec.name, name));
+    };
+    if !subcommand.accepts(args.len()) {
+        return Err(args::wrong_arity(subcommand.name));
+    }
+    (subcommand.parse)(subcommand, args)
+}
+
+/// A command that reads or changes keys and nothing else.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KeyCommand {
+    /// DBSIZE.
+    DbSize,
+    /// FLUSHALL and FLUSHDB, which are the same while there is one database.
+    Flush,
+    /// GET.
+    Get {
+        /// The key.
+        key: Bytes,
+    },
+    /// SET, SETNX, SETEX, PSETEX and GETSET.
+    Set(SetCommand),
+    /// GETDEL.
+    GetDel {
+        /// The key.
+        key: Bytes,
+    },
+    /// GETEX.
+    GetEx(GetExCommand),
+    /// MGET.
+    MGet {
+        /// The keys, in the order of the reply.
+        keys: Vec<Bytes>,
+    },
+    /// MSET.
+    MSet {
+        /// Keys and values.
+        pairs: Vec<(Bytes, Bytes)>,
+    },
+    /// MSETNX: all or, where one of the keys exists, nothing.
+    MSetNx {
+        /// Keys and values.
+        pairs: Vec<(Bytes, Bytes)>,
+    },
+    /// APPEND.
+    Append {
+        /// The key.
+        key: Bytes,
+        /// What is added at the end.
+        value: Bytes,
+    },
+    /// STRLEN.
+    StrLen {
+        /// The key.
+        key: Bytes,
+    },
+    /// GETRANGE and SUBSTR; both ends inclusive, negative ones count from the end.
+    GetRange {
+        /// The key.
+        key: Bytes,
+        /// First byte.
+        start: i64,
+        /// Last byte.
+        end: i64,
+    },
+    /// SETRANGE.
+    SetRange {
+        /// The key.
+        key: Bytes,
+        /// Where the value goes, in bytes; not negative.
+        offset: u64,
+        /// What is written there.
+        value: Bytes,
+    },
+    /// INCR, DECR, INCRBY and DECRBY.
+    IncrBy {
+        /// The key.
+        key: Bytes,
+        /// What is added.
+        by: i64,
+    },
+    /// INCRBYFLOAT. Redis reads the old value before it judges the increment, and both errors are
+    /// the same, so an increment that is no number is kept until then.
+    IncrByFloat {
+        /// The key.
+        key: Bytes,
+        /// What is added; none where the argument was no number.
+        by: Option<LongDouble>,
+    },
+    /// DEL and UNLINK.
+    Del {
+        /// The keys.
+        keys: Vec<Bytes>,
+    },
+    /// EXISTS; a key named twice counts twice.
+    Exists {
+        /// The keys.
+        keys: Vec<Bytes>,
+    },
+    /// TOUCH.
+    Touch {
+        /// The keys.
+        keys: Vec<Bytes>,
+    },
+    /// EXPIRE, PEXPIRE, EXPIREAT and PEXPIREAT.
+    Expire(ExpireCommand),
+    /// TTL, PTTL, EXPIRETIME and PEXPIRETIME.
+    Ttl {
+        /// The key.
+        key: Bytes,
+        /// Unit, and whether from now or since 1970.
+        form: TtlForm,
+    },
+    /// PERSIST.
+    Persist {
+        /// The key.
+        key: Bytes,
+    },
+    /// TYPE.
+    Type {
+        /// The key.
+        key: Bytes,
+    },
+    /// KEYS.
+    Keys {
+        /// Glob pattern.
+        pattern: Bytes,
+    },
+    /// SCAN.
+    Scan(ScanCommand),
+    /// RANDOMKEY.
+    RandomKey,
+}
+
+impl KeyCommand {
+    /// Whether the command may change keys by its own meaning (and is refused on a standby). A
+    /// read may still find an expired key, whose DEL its plan then carries.
+    pub fn is_write(&self) -> bool {
+        use KeyCommand as K;
+        match self {
+            K::Flush
+            | K::Set(_)
+            | K::GetDel { .. }
+            | K::GetEx(_)
+            | K::MSet { .. }
+            | K::MSetNx { .. }
+            | K::Append { .. }
+            | K::SetRange { .. }
+            | K::IncrBy { .. }
+            | K::IncrByFloat { .. }
+            | K::Del { .. }
+            | K::Expire(_)
+            | K::Persist { .. } => true,
+            K::DbSize
+            | K::Get { .. }
+            | K::MGet { .. }
+            | K::StrLen { .. }
+            | K::GetRange { .. }
+            | K::Exists { .. }
+            | K::Touch { .. }
+            | K::Ttl { .. }
+            | K::Type { .. }
+            | K::Keys { .. }
+            | K::Scan(_)
+            | K::RandomKey => false,
+        }
+    }
 }

@@ -1,35 +1,60 @@
-//! The command table: every command this server knows, in one place, sorted by name.
+//! The table of all commands this server knows, as `COMMAND` describes them.
+//!
+//! Promise: name, arity, flags, key positions and categories of each row are those that Redis
+//! 7.0.15 reports for the command (its rows were written from `COMMAND INFO`), so that clients
+//! which route or check by them behave as with Redis. A command that is not here does not exist.
+//! The rows of SENTINEL and CLIENT SETINFO follow the manuals of Redis Sentinel and Redis 7.2.
 
-use super::parse::{Parser, key_command, session};
+use std::sync::LazyLock;
 
-/// What is known about a command.
-#[derive(Clone, Copy)]
-pub struct CommandInfo {
-    /// Lower case.
+use bytes::Bytes;
+
+use super::{
+    Command, client, describe, expire, generic, parse_container, pubsub, sentinel, session, set,
+    string,
+};
+use crate::resp::Reply;
+
+/// How a command's arguments (its name included) become a [`Command`].
+pub(super) type ParseFn = fn(&'static CommandSpec, &[Bytes]) -> Result<Command, Reply>;
+
+/// One row: what is known about a command before its arguments are looked at. Lists are text
+/// separated by blanks, since only COMMAND, which is rare, takes them apart.
+#[derive(Debug)]
+pub struct CommandSpec {
+    /// Lower-case name; a subcommand's is `container|subcommand`.
     pub name: &'static str,
-    /// Arguments with the name; negative: at least so many.
+    /// Number of arguments, name (and subcommand) included; negative: at least that many.
     pub arity: i32,
-    /// Redis's flags.
-    pub flags: &'static [&'static str],
-    /// Place of the first key, of the last (negative: from the end), and the step.
+    /// Redis's flags: `write`, `readonly`, `fast`, `loading`, `stale` and so on.
+    pub flags: &'static str,
+    /// Positions of the first and the last key (negative: from the end) and the step between.
     pub keys: (i32, i32, i32),
-    /// Family.
+    /// What happens to the keys: `RO access`, `RW update` and so on.
+    pub key_flags: &'static str,
+    /// ACL categories, each with its `@`.
+    pub categories: &'static str,
+    /// Command tips, such as `nondeterministic_output`.
+    pub tips: &'static str,
+    /// Group of the manual: `string`, `generic`, `server` and so on.
     pub group: &'static str,
-    /// The Redis version that had it first.
+    /// First version of Redis that had it.
     pub since: &'static str,
-    /// One line.
+    /// What it does, in one line.
     pub summary: &'static str,
-    pub(super) parse: Parser,
+    pub(super) parse: ParseFn,
 }
 
-impl std::fmt::Debug for CommandInfo {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
+impl CommandSpec {
+    /// Whether `flag` is among the command's flags.
+    pub fn has_flag(&self, flag: &str) -> bool {
+        self.flags
+            .split_ascii_whitespace()
+            .any(|known| known == flag)
     }
-}
 
-impl CommandInfo {
-    pub(super) fn arity_fits(&self, args: usize) -> bool {
+    /// Whether a request with `args` arguments, the name included, satisfies the arity.
+    pub fn accepts(&self, args: usize) -> bool {
         let wanted = self.arity.unsigned_abs() as usize;
         if self.arity < 0 {
             args >= wanted
@@ -37,631 +62,626 @@ impl CommandInfo {
             args == wanted
         }
     }
+
+    /// The container's name for a subcommand, else none.
+    pub fn container(&self) -> Option<&'static str> {
+        self.name.split_once('|').map(|(container, _)| container)
+    }
+
+    /// The rows of this command's subcommands, in alphabetical order.
+    pub fn subcommands(&self) -> impl Iterator<Item = &'static CommandSpec> {
+        let name = self.name;
+        COMMANDS
+            .iter()
+            .filter(move |spec| spec.container() == Some(name))
+    }
 }
 
-/// The entry for a name in any case.
-pub fn find(name: &[u8]) -> Option<&'static CommandInfo> {
-    let mut lower = [0_u8; 16];
-    let lower = lower.get_mut(..name.len())?;
-    lower.copy_from_slice(name);
-    lower.make_ascii_lowercase();
-    let place = COMMANDS
-        .binary_search_by(|info| info.name.as_bytes().cmp(lower))
-        .ok()?;
-    Some(&COMMANDS[place])
+/// All commands that are not subcommands, in alphabetical order.
+pub fn commands() -> impl Iterator<Item = &'static CommandSpec> {
+    COMMANDS.iter().filter(|spec| spec.container().is_none())
 }
 
-/// Every command, sorted by name.
-pub static COMMANDS: &[CommandInfo] = &[
-    CommandInfo {
-        name: "append",
-        arity: 3,
-        flags: &["write", "denyoom", "fast"],
-        keys: (1, 1, 1),
-        group: "string",
-        since: "2.0.0",
-        summary: "Append a value to a key",
-        parse: key_command,
+/// The row of the command `name`, in any case; a subcommand's name is `container|subcommand`.
+pub fn lookup(name: &[u8]) -> Option<&'static CommandSpec> {
+    /// Rows by first byte and length: a lookup compares one or two names, hashes nothing and
+    /// copies nothing. It runs once per request.
+    static BUCKETS: LazyLock<[Vec<&'static CommandSpec>; 256]> = LazyLock::new(|| {
+        let mut buckets = [const { Vec::new() }; 256];
+        for spec in &COMMANDS {
+            buckets[bucket_of(spec.name.as_bytes())].push(spec);
+        }
+        buckets
+    });
+    let bucket = BUCKETS.get(bucket_of(name))?;
+    bucket
+        .iter()
+        .copied()
+        .find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(name))
+}
+
+fn bucket_of(name: &[u8]) -> usize {
+    let first = name
+        .first()
+        .map_or(0, |byte| usize::from(byte.to_ascii_lowercase()));
+    (first * 8 + name.len()) % 256
+}
+
+#[rustfmt::skip]
+static COMMANDS: [CommandSpec; 82] = [
+    CommandSpec {
+        name: "append", arity: 3, flags: "write denyoom fast",
+        keys: (1, 1, 1), key_flags: "RW insert",
+        categories: "@write @string @fast", tips: "",
+        group: "string", since: "2.0.0", summary: "Append a value to a key",
+        parse: string::parse_append,
     },
-    CommandInfo {
-        name: "auth",
-        arity: -2,
-        flags: &["noscript", "loading", "stale", "fast", "no_auth"],
-        keys: (0, 0, 0),
-        group: "connection",
-        since: "1.0.0",
-        summary: "Authenticate to the server",
-        parse: session,
+    CommandSpec {
+        name: "auth", arity: -2, flags: "noscript loading stale fast no_auth allow_busy",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@fast @connection", tips: "",
+        group: "connection", since: "1.0.0", summary: "Authenticate to the server",
+        parse: session::parse_auth,
     },
-    CommandInfo {
-        name: "client",
-        arity: -2,
-        flags: &["admin", "noscript", "loading", "stale"],
-        keys: (0, 0, 0),
-        group: "connection",
-        since: "2.4.0",
-        summary: "Connection commands",
-        parse: session,
+    CommandSpec {
+        name: "client", arity: -2, flags: "",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "connection", since: "2.4.0", summary: "A container for client connection commands",
+        parse: parse_container,
     },
-    CommandInfo {
-        name: "command",
-        arity: -1,
-        flags: &["loading", "stale"],
-        keys: (0, 0, 0),
-        group: "server",
-        since: "2.8.13",
-        summary: "Get array of command details",
-        parse: session,
+    CommandSpec {
+        name: "client|getname", arity: 2, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "connection", since: "2.6.9", summary: "Get the current connection name",
+        parse: client::parse_getname,
     },
-    CommandInfo {
-        name: "config",
-        arity: -2,
-        flags: &["admin", "noscript", "loading", "stale"],
-        keys: (0, 0, 0),
-        group: "server",
-        since: "2.0.0",
-        summary: "Read the configuration",
-        parse: session,
+    CommandSpec {
+        name: "client|id", arity: 2, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "connection", since: "5.0.0", summary: "Returns the client ID for the current connection",
+        parse: client::parse_id,
     },
-    CommandInfo {
-        name: "dbsize",
-        arity: 1,
-        flags: &["readonly", "fast"],
-        keys: (0, 0, 0),
-        group: "keys",
-        since: "1.0.0",
-        summary: "Return the number of keys",
-        parse: key_command,
+    CommandSpec {
+        name: "client|info", arity: 2, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "nondeterministic_output",
+        group: "connection", since: "6.2.0", summary: "Returns information about the current client connection.",
+        parse: client::parse_info,
     },
-    CommandInfo {
-        name: "decr",
-        arity: 2,
-        flags: &["write", "denyoom", "fast"],
-        keys: (1, 1, 1),
-        group: "string",
-        since: "1.0.0",
-        summary: "Decrement the integer value of a key by one",
-        parse: key_command,
+    CommandSpec {
+        name: "client|list", arity: -2, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous @connection", tips: "nondeterministic_output",
+        group: "connection", since: "2.4.0", summary: "Get the list of client connections",
+        parse: client::parse_list,
     },
-    CommandInfo {
-        name: "decrby",
-        arity: 3,
-        flags: &["write", "denyoom", "fast"],
-        keys: (1, 1, 1),
-        group: "string",
-        since: "1.0.0",
-        summary: "Decrement the integer value of a key by the given number",
-        parse: key_command,
+    CommandSpec {
+        name: "client|no-evict", arity: 3, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous @connection", tips: "",
+        group: "connection", since: "7.0.0", summary: "Set client eviction mode for the current connection",
+        parse: client::parse_no_evict,
     },
-    CommandInfo {
-        name: "del",
-        arity: -2,
-        flags: &["write"],
-        keys: (1, -1, 1),
-        group: "keys",
-        since: "1.0.0",
-        summary: "Delete a key",
-        parse: key_command,
+    CommandSpec {
+        name: "client|setinfo", arity: 4, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "connection", since: "7.2.0", summary: "Set client or connection specific info",
+        parse: client::parse_setinfo,
     },
-    CommandInfo {
-        name: "echo",
-        arity: 2,
-        flags: &["fast", "loading", "stale"],
-        keys: (0, 0, 0),
-        group: "connection",
-        since: "1.0.0",
-        summary: "Echo the given string",
-        parse: session,
+    CommandSpec {
+        name: "client|setname", arity: 3, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "connection", since: "2.6.9", summary: "Set the current connection name",
+        parse: client::parse_setname,
     },
-    CommandInfo {
-        name: "exists",
-        arity: -2,
-        flags: &["readonly", "fast"],
-        keys: (1, -1, 1),
-        group: "keys",
-        since: "1.0.0",
-        summary: "Determine if a key exists",
-        parse: key_command,
+    CommandSpec {
+        name: "command", arity: -1, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "nondeterministic_output_order",
+        group: "server", since: "2.8.13", summary: "Get array of Redis command details",
+        parse: describe::parse_command,
     },
-    CommandInfo {
-        name: "expire",
-        arity: -3,
-        flags: &["write", "fast"],
-        keys: (1, 1, 1),
-        group: "expiry",
-        since: "1.0.0",
-        summary: "Set a key's time to live in seconds",
-        parse: key_command,
+    CommandSpec {
+        name: "command|count", arity: 2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "server", since: "2.8.13", summary: "Get total number of Redis commands",
+        parse: describe::parse_count,
     },
-    CommandInfo {
-        name: "expireat",
-        arity: -3,
-        flags: &["write", "fast"],
-        keys: (1, 1, 1),
-        group: "expiry",
-        since: "1.2.0",
-        summary: "Set the expiration for a key as a UNIX timestamp",
-        parse: key_command,
+    CommandSpec {
+        name: "command|docs", arity: -2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "nondeterministic_output_order",
+        group: "server", since: "7.0.0", summary: "Get array of specific Redis command documentation",
+        parse: describe::parse_docs,
     },
-    CommandInfo {
-        name: "expiretime",
-        arity: 2,
-        flags: &["readonly", "fast"],
-        keys: (1, 1, 1),
-        group: "expiry",
-        since: "7.0.0",
-        summary: "Get the expiration Unix timestamp for a key",
-        parse: key_command,
+    CommandSpec {
+        name: "command|getkeys", arity: -4, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "server", since: "2.8.13", summary: "Extract keys given a full Redis command",
+        parse: describe::parse_getkeys,
     },
-    CommandInfo {
-        name: "flushall",
-        arity: -1,
-        flags: &["write"],
-        keys: (0, 0, 0),
-        group: "keys",
-        since: "1.0.0",
-        summary: "Remove all keys",
-        parse: key_command,
+    CommandSpec {
+        name: "command|info", arity: -2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "nondeterministic_output_order",
+        group: "server", since: "2.8.13", summary: "Get array of specific Redis command details, or all when no argument is given.",
+        parse: describe::parse_info,
     },
-    CommandInfo {
-        name: "flushdb",
-        arity: -1,
-        flags: &["write"],
-        keys: (0, 0, 0),
-        group: "keys",
-        since: "1.0.0",
-        summary: "Remove all keys",
-        parse: key_command,
+    CommandSpec {
+        name: "command|list", arity: -2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "nondeterministic_output_order",
+        group: "server", since: "7.0.0", summary: "Get an array of Redis command names",
+        parse: describe::parse_list,
     },
-    CommandInfo {
-        name: "get",
-        arity: 2,
-        flags: &["readonly", "fast"],
-        keys: (1, 1, 1),
-        group: "string",
-        since: "1.0.0",
-        summary: "Get the value of a key",
-        parse: key_command,
+    CommandSpec {
+        name: "config", arity: -2, flags: "",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "server", since: "2.0.0", summary: "A container for server configuration commands",
+        parse: parse_container,
     },
-    CommandInfo {
-        name: "getdel",
-        arity: 2,
-        flags: &["write", "fast"],
-        keys: (1, 1, 1),
-        group: "string",
-        since: "6.2.0",
-        summary: "Get the value of a key and delete the key",
-        parse: key_command,
+    CommandSpec {
+        name: "config|get", arity: -3, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "server", since: "2.0.0", summary: "Get the values of configuration parameters",
+        parse: session::parse_config_get,
     },
-    CommandInfo {
-        name: "getex",
-        arity: -2,
-        flags: &["write", "fast"],
-        keys: (1, 1, 1),
-        group: "set",
-        since: "6.2.0",
-        summary: "Get the value of a key and optionally set its expiration",
-        parse: key_command,
+    CommandSpec {
+        name: "dbsize", arity: 1, flags: "readonly fast",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@keyspace @read @fast", tips: "request_policy:all_shards response_policy:agg_sum",
+        group: "server", since: "1.0.0", summary: "Return the number of keys in the selected database",
+        parse: generic::parse_db_size,
     },
-    CommandInfo {
-        name: "getrange",
-        arity: 4,
-        flags: &["readonly"],
-        keys: (1, 1, 1),
-        group: "string",
-        since: "2.4.0",
-        summary: "Get a substring of the string stored at a key",
-        parse: key_command,
+    CommandSpec {
+        name: "decr", arity: 2, flags: "write denyoom fast",
+        keys: (1, 1, 1), key_flags: "RW access update",
+        categories: "@write @string @fast", tips: "",
+        group: "string", since: "1.0.0", summary: "Decrement the integer value of a key by one",
+        parse: string::parse_decr,
     },
-    CommandInfo {
-        name: "getset",
-        arity: 3,
-        flags: &["write", "denyoom", "fast"],
-        keys: (1, 1, 1),
-        group: "set",
-        since: "1.0.0",
-        summary: "Set the string value of a key and return its old value",
-        parse: key_command,
+    CommandSpec {
+        name: "decrby", arity: 3, flags: "write denyoom fast",
+        keys: (1, 1, 1), key_flags: "RW access update",
+        categories: "@write @string @fast", tips: "",
+        group: "string", since: "1.0.0", summary: "Decrement the integer value of a key by the given number",
+        parse: string::parse_decrby,
     },
-    CommandInfo {
-        name: "hello",
-        arity: -1,
-        flags: &["noscript", "loading", "stale", "fast", "no_auth"],
-        keys: (0, 0, 0),
-        group: "connection",
-        since: "6.0.0",
-        summary: "Handshake with the server",
-        parse: session,
+    CommandSpec {
+        name: "del", arity: -2, flags: "write",
+        keys: (1, -1, 1), key_flags: "RM delete",
+        categories: "@keyspace @write @slow", tips: "request_policy:multi_shard response_policy:agg_sum",
+        group: "generic", since: "1.0.0", summary: "Delete a key",
+        parse: generic::parse_del,
     },
-    CommandInfo {
-        name: "incr",
-        arity: 2,
-        flags: &["write", "denyoom", "fast"],
-        keys: (1, 1, 1),
-        group: "string",
-        since: "1.0.0",
-        summary: "Increment the integer value of a key by one",
-        parse: key_command,
+    CommandSpec {
+        name: "echo", arity: 2, flags: "loading stale fast",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@fast @connection", tips: "",
+        group: "connection", since: "1.0.0", summary: "Echo the given string",
+        parse: session::parse_echo,
     },
-    CommandInfo {
-        name: "incrby",
-        arity: 3,
-        flags: &["write", "denyoom", "fast"],
-        keys: (1, 1, 1),
-        group: "string",
-        since: "1.0.0",
-        summary: "Increment the integer value of a key by the given amount",
-        parse: key_command,
+    CommandSpec {
+        name: "exists", arity: -2, flags: "readonly fast",
+        keys: (1, -1, 1), key_flags: "RO",
+        categories: "@keyspace @read @fast", tips: "request_policy:multi_shard response_policy:agg_sum",
+        group: "generic", since: "1.0.0", summary: "Determine if a key exists",
+        parse: generic::parse_exists,
     },
-    CommandInfo {
-        name: "incrbyfloat",
-        arity: 3,
-        flags: &["write", "denyoom", "fast"],
-        keys: (1, 1, 1),
-        group: "string",
-        since: "2.6.0",
-        summary: "Increment the float value of a key by the given amount",
-        parse: key_command,
+    CommandSpec {
+        name: "expire", arity: -3, flags: "write fast",
+        keys: (1, 1, 1), key_flags: "RW update",
+        categories: "@keyspace @write @fast", tips: "",
+        group: "generic", since: "1.0.0", summary: "Set a key's time to live in seconds",
+        parse: expire::parse_expire,
     },
-    CommandInfo {
-        name: "info",
-        arity: -1,
-        flags: &["loading", "stale"],
-        keys: (0, 0, 0),
-        group: "server",
-        since: "1.0.0",
-        summary: "Get information and statistics about the server",
-        parse: session,
+    CommandSpec {
+        name: "expireat", arity: -3, flags: "write fast",
+        keys: (1, 1, 1), key_flags: "RW update",
+        categories: "@keyspace @write @fast", tips: "",
+        group: "generic", since: "1.2.0", summary: "Set the expiration for a key as a UNIX timestamp",
+        parse: expire::parse_expireat,
     },
-    CommandInfo {
-        name: "keys",
-        arity: 2,
-        flags: &["readonly"],
-        keys: (0, 0, 0),
-        group: "keys",
-        since: "1.0.0",
-        summary: "Find all keys matching the given pattern",
-        parse: key_command,
+    CommandSpec {
+        name: "expiretime", arity: 2, flags: "readonly fast",
+        keys: (1, 1, 1), key_flags: "RO access",
+        categories: "@keyspace @read @fast", tips: "",
+        group: "generic", since: "7.0.0", summary: "Get the expiration Unix timestamp for a key",
+        parse: expire::parse_expiretime,
     },
-    CommandInfo {
-        name: "mget",
-        arity: -2,
-        flags: &["readonly", "fast"],
-        keys: (1, -1, 1),
-        group: "string",
-        since: "1.0.0",
-        summary: "Get the values of all the given keys",
-        parse: key_command,
+    CommandSpec {
+        name: "flushall", arity: -1, flags: "write",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@keyspace @write @slow @dangerous", tips: "request_policy:all_shards response_policy:all_succeeded",
+        group: "server", since: "1.0.0", summary: "Remove all keys from all databases",
+        parse: generic::parse_flush,
     },
-    CommandInfo {
-        name: "mset",
-        arity: -3,
-        flags: &["write", "denyoom"],
-        keys: (1, -1, 2),
-        group: "string",
-        since: "1.0.1",
-        summary: "Set multiple keys to multiple values",
-        parse: key_command,
+    CommandSpec {
+        name: "flushdb", arity: -1, flags: "write",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@keyspace @write @slow @dangerous", tips: "request_policy:all_shards response_policy:all_succeeded",
+        group: "server", since: "1.0.0", summary: "Remove all keys from the current database",
+        parse: generic::parse_flush,
     },
-    CommandInfo {
-        name: "msetnx",
-        arity: -3,
-        flags: &["write", "denyoom"],
-        keys: (1, -1, 2),
-        group: "string",
-        since: "1.0.1",
-        summary: "Set multiple keys to multiple values, only if none of the keys exist",
-        parse: key_command,
+    CommandSpec {
+        name: "get", arity: 2, flags: "readonly fast",
+        keys: (1, 1, 1), key_flags: "RO access",
+        categories: "@read @string @fast", tips: "",
+        group: "string", since: "1.0.0", summary: "Get the value of a key",
+        parse: string::parse_get,
     },
-    CommandInfo {
-        name: "persist",
-        arity: 2,
-        flags: &["write", "fast"],
-        keys: (1, 1, 1),
-        group: "expiry",
-        since: "2.2.0",
-        summary: "Remove the expiration from a key",
-        parse: key_command,
+    CommandSpec {
+        name: "getdel", arity: 2, flags: "write fast",
+        keys: (1, 1, 1), key_flags: "RW access delete",
+        categories: "@write @string @fast", tips: "",
+        group: "string", since: "6.2.0", summary: "Get the value of a key and delete the key",
+        parse: string::parse_getdel,
     },
-    CommandInfo {
-        name: "pexpire",
-        arity: -3,
-        flags: &["write", "fast"],
-        keys: (1, 1, 1),
-        group: "expiry",
-        since: "2.6.0",
-        summary: "Set a key's time to live in milliseconds",
-        parse: key_command,
+    CommandSpec {
+        name: "getex", arity: -2, flags: "write fast",
+        keys: (1, 1, 1), key_flags: "RW access update",
+        categories: "@write @string @fast", tips: "",
+        group: "string", since: "6.2.0", summary: "Get the value of a key and optionally set its expiration",
+        parse: set::parse_getex,
     },
-    CommandInfo {
-        name: "pexpireat",
-        arity: -3,
-        flags: &["write", "fast"],
-        keys: (1, 1, 1),
-        group: "expiry",
-        since: "2.6.0",
-        summary: "Set the expiration for a key as a UNIX timestamp in milliseconds",
-        parse: key_command,
+    CommandSpec {
+        name: "getrange", arity: 4, flags: "readonly",
+        keys: (1, 1, 1), key_flags: "RO access",
+        categories: "@read @string @slow", tips: "",
+        group: "string", since: "2.4.0", summary: "Get a substring of the string stored at a key",
+        parse: string::parse_getrange,
     },
-    CommandInfo {
-        name: "pexpiretime",
-        arity: 2,
-        flags: &["readonly", "fast"],
-        keys: (1, 1, 1),
-        group: "expiry",
-        since: "7.0.0",
-        summary: "Get the expiration Unix timestamp for a key in milliseconds",
-        parse: key_command,
+    CommandSpec {
+        name: "getset", arity: 3, flags: "write denyoom fast",
+        keys: (1, 1, 1), key_flags: "RW access update",
+        categories: "@write @string @fast", tips: "",
+        group: "string", since: "1.0.0", summary: "Set the string value of a key and return its old value",
+        parse: set::parse_getset,
     },
-    CommandInfo {
-        name: "ping",
-        arity: -1,
-        flags: &["fast"],
-        keys: (0, 0, 0),
-        group: "connection",
-        since: "1.0.0",
-        summary: "Ping the server",
-        parse: session,
+    CommandSpec {
+        name: "hello", arity: -1, flags: "noscript loading stale fast no_auth allow_busy",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@fast @connection", tips: "",
+        group: "connection", since: "6.0.0", summary: "Handshake with Redis",
+        parse: session::parse_hello,
     },
-    CommandInfo {
-        name: "psetex",
-        arity: 4,
-        flags: &["write", "denyoom"],
-        keys: (1, 1, 1),
-        group: "set",
-        since: "2.6.0",
-        summary: "Set the value and expiration in milliseconds of a key",
-        parse: key_command,
+    CommandSpec {
+        name: "incr", arity: 2, flags: "write denyoom fast",
+        keys: (1, 1, 1), key_flags: "RW access update",
+        categories: "@write @string @fast", tips: "",
+        group: "string", since: "1.0.0", summary: "Increment the integer value of a key by one",
+        parse: string::parse_incr,
     },
-    CommandInfo {
-        name: "psubscribe",
-        arity: -2,
-        flags: &["pubsub", "noscript", "loading", "stale"],
-        keys: (0, 0, 0),
-        group: "pubsub",
-        since: "2.0.0",
-        summary: "Listen for messages published to channels matching the given patterns",
-        parse: session,
+    CommandSpec {
+        name: "incrby", arity: 3, flags: "write denyoom fast",
+        keys: (1, 1, 1), key_flags: "RW access update",
+        categories: "@write @string @fast", tips: "",
+        group: "string", since: "1.0.0", summary: "Increment the integer value of a key by the given amount",
+        parse: string::parse_incrby,
     },
-    CommandInfo {
-        name: "pttl",
-        arity: 2,
-        flags: &["readonly", "fast"],
-        keys: (1, 1, 1),
-        group: "expiry",
-        since: "2.6.0",
-        summary: "Get the time to live for a key in milliseconds",
-        parse: key_command,
+    CommandSpec {
+        name: "incrbyfloat", arity: 3, flags: "write denyoom fast",
+        keys: (1, 1, 1), key_flags: "RW access update",
+        categories: "@write @string @fast", tips: "",
+        group: "string", since: "2.6.0", summary: "Increment the float value of a key by the given amount",
+        parse: string::parse_incrbyfloat,
     },
-    CommandInfo {
-        name: "publish",
-        arity: 3,
-        flags: &["pubsub", "loading", "stale", "fast"],
-        keys: (0, 0, 0),
-        group: "pubsub",
-        since: "2.0.0",
-        summary: "Post a message to a channel",
-        parse: session,
+    CommandSpec {
+        name: "info", arity: -1, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @dangerous", tips: "nondeterministic_output request_policy:all_shards response_policy:special",
+        group: "server", since: "1.0.0", summary: "Get information and statistics about the server",
+        parse: session::parse_info,
     },
-    CommandInfo {
-        name: "punsubscribe",
-        arity: -1,
-        flags: &["pubsub", "noscript", "loading", "stale"],
-        keys: (0, 0, 0),
-        group: "pubsub",
-        since: "2.0.0",
-        summary: "Stop listening for messages posted to channels matching the given patterns",
-        parse: session,
+    CommandSpec {
+        name: "keys", arity: 2, flags: "readonly",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@keyspace @read @slow @dangerous", tips: "request_policy:all_shards nondeterministic_output_order",
+        group: "generic", since: "1.0.0", summary: "Find all keys matching the given pattern",
+        parse: generic::parse_keys,
     },
-    CommandInfo {
-        name: "quit",
-        arity: -1,
-        flags: &["noscript", "loading", "stale", "fast", "no_auth"],
-        keys: (0, 0, 0),
-        group: "connection",
-        since: "1.0.0",
-        summary: "Close the connection",
-        parse: session,
+    CommandSpec {
+        name: "mget", arity: -2, flags: "readonly fast",
+        keys: (1, -1, 1), key_flags: "RO access",
+        categories: "@read @string @fast", tips: "request_policy:multi_shard",
+        group: "string", since: "1.0.0", summary: "Get the values of all the given keys",
+        parse: string::parse_mget,
     },
-    CommandInfo {
-        name: "randomkey",
-        arity: 1,
-        flags: &["readonly"],
-        keys: (0, 0, 0),
-        group: "keys",
-        since: "1.0.0",
-        summary: "Return a random key from the keyspace",
-        parse: key_command,
+    CommandSpec {
+        name: "mset", arity: -3, flags: "write denyoom",
+        keys: (1, -1, 2), key_flags: "OW update",
+        categories: "@write @string @slow", tips: "request_policy:multi_shard response_policy:all_succeeded",
+        group: "string", since: "1.0.1", summary: "Set multiple keys to multiple values",
+        parse: string::parse_mset,
     },
-    CommandInfo {
-        name: "reset",
-        arity: 1,
-        flags: &["noscript", "loading", "stale", "fast", "no_auth"],
-        keys: (0, 0, 0),
-        group: "connection",
-        since: "6.2.0",
-        summary: "Reset the connection",
-        parse: session,
+    CommandSpec {
+        name: "msetnx", arity: -3, flags: "write denyoom",
+        keys: (1, -1, 2), key_flags: "OW insert",
+        categories: "@write @string @slow", tips: "request_policy:multi_shard response_policy:agg_min",
+        group: "string", since: "1.0.1", summary: "Set multiple keys to multiple values, only if none of the keys exist",
+        parse: string::parse_msetnx,
     },
-    CommandInfo {
-        name: "role",
-        arity: 1,
-        flags: &["noscript", "loading", "stale", "fast"],
-        keys: (0, 0, 0),
-        group: "server",
-        since: "2.8.12",
-        summary: "Return the role of the instance in the context of replication",
-        parse: session,
+    CommandSpec {
+        name: "persist", arity: 2, flags: "write fast",
+        keys: (1, 1, 1), key_flags: "RW update",
+        categories: "@keyspace @write @fast", tips: "",
+        group: "generic", since: "2.2.0", summary: "Remove the expiration from a key",
+        parse: expire::parse_persist,
     },
-    CommandInfo {
-        name: "scan",
-        arity: -2,
-        flags: &["readonly"],
-        keys: (0, 0, 0),
-        group: "keys",
-        since: "2.8.0",
-        summary: "Incrementally iterate the keys space",
-        parse: key_command,
+    CommandSpec {
+        name: "pexpire", arity: -3, flags: "write fast",
+        keys: (1, 1, 1), key_flags: "RW update",
+        categories: "@keyspace @write @fast", tips: "",
+        group: "generic", since: "2.6.0", summary: "Set a key's time to live in milliseconds",
+        parse: expire::parse_pexpire,
     },
-    CommandInfo {
-        name: "select",
-        arity: 2,
-        flags: &["loading", "stale", "fast"],
-        keys: (0, 0, 0),
-        group: "connection",
-        since: "1.0.0",
-        summary: "Change the selected database for the current connection",
-        parse: session,
+    CommandSpec {
+        name: "pexpireat", arity: -3, flags: "write fast",
+        keys: (1, 1, 1), key_flags: "RW update",
+        categories: "@keyspace @write @fast", tips: "",
+        group: "generic", since: "2.6.0", summary: "Set the expiration for a key as a UNIX timestamp specified in milliseconds",
+        parse: expire::parse_pexpireat,
     },
-    CommandInfo {
-        name: "sentinel",
-        arity: -2,
-        flags: &["admin", "loading", "stale"],
-        keys: (0, 0, 0),
-        group: "sentinel",
-        since: "2.8.4",
-        summary: "Discover the primary as Redis Sentinel tells it",
-        parse: session,
+    CommandSpec {
+        name: "pexpiretime", arity: 2, flags: "readonly fast",
+        keys: (1, 1, 1), key_flags: "RO access",
+        categories: "@keyspace @read @fast", tips: "",
+        group: "generic", since: "7.0.0", summary: "Get the expiration Unix timestamp for a key in milliseconds",
+        parse: expire::parse_pexpiretime,
     },
-    CommandInfo {
-        name: "set",
-        arity: -3,
-        flags: &["write", "denyoom"],
-        keys: (1, 1, 1),
-        group: "set",
-        since: "1.0.0",
-        summary: "Set the string value of a key",
-        parse: key_command,
+    CommandSpec {
+        name: "ping", arity: -1, flags: "fast",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@fast @connection", tips: "request_policy:all_shards response_policy:all_succeeded",
+        group: "connection", since: "1.0.0", summary: "Ping the server",
+        parse: session::parse_ping,
     },
-    CommandInfo {
-        name: "setex",
-        arity: 4,
-        flags: &["write", "denyoom"],
-        keys: (1, 1, 1),
-        group: "set",
-        since: "2.0.0",
-        summary: "Set the value and expiration of a key",
-        parse: key_command,
+    CommandSpec {
+        name: "psetex", arity: 4, flags: "write denyoom",
+        keys: (1, 1, 1), key_flags: "OW update",
+        categories: "@write @string @slow", tips: "",
+        group: "string", since: "2.6.0", summary: "Set the value and expiration in milliseconds of a key",
+        parse: set::parse_psetex,
     },
-    CommandInfo {
-        name: "setnx",
-        arity: 3,
-        flags: &["write", "denyoom", "fast"],
-        keys: (1, 1, 1),
-        group: "set",
-        since: "1.0.0",
-        summary: "Set the value of a key, only if the key does not exist",
-        parse: key_command,
+    CommandSpec {
+        name: "psubscribe", arity: -2, flags: "pubsub noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@pubsub @slow", tips: "",
+        group: "pubsub", since: "2.0.0", summary: "Listen for messages published to channels matching the given patterns",
+        parse: pubsub::parse_psubscribe,
     },
-    CommandInfo {
-        name: "setrange",
-        arity: 4,
-        flags: &["write", "denyoom"],
-        keys: (1, 1, 1),
-        group: "string",
-        since: "2.2.0",
-        summary: "Overwrite part of a string at key starting at the specified offset",
-        parse: key_command,
+    CommandSpec {
+        name: "pttl", arity: 2, flags: "readonly fast",
+        keys: (1, 1, 1), key_flags: "RO access",
+        categories: "@keyspace @read @fast", tips: "nondeterministic_output",
+        group: "generic", since: "2.6.0", summary: "Get the time to live for a key in milliseconds",
+        parse: expire::parse_pttl,
     },
-    CommandInfo {
-        name: "strlen",
-        arity: 2,
-        flags: &["readonly", "fast"],
-        keys: (1, 1, 1),
-        group: "string",
-        since: "2.2.0",
-        summary: "Get the length of the value stored in a key",
-        parse: key_command,
+    CommandSpec {
+        name: "publish", arity: 3, flags: "pubsub loading stale fast",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@pubsub @fast", tips: "",
+        group: "pubsub", since: "2.0.0", summary: "Post a message to a channel",
+        parse: pubsub::parse_publish,
     },
-    CommandInfo {
-        name: "subscribe",
-        arity: -2,
-        flags: &["pubsub", "noscript", "loading", "stale"],
-        keys: (0, 0, 0),
-        group: "pubsub",
-        since: "2.0.0",
-        summary: "Listen for messages published to the given channels",
-        parse: session,
+    CommandSpec {
+        name: "punsubscribe", arity: -1, flags: "pubsub noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@pubsub @slow", tips: "",
+        group: "pubsub", since: "2.0.0", summary: "Stop listening for messages posted to channels matching the given patterns",
+        parse: pubsub::parse_punsubscribe,
     },
-    CommandInfo {
-        name: "substr",
-        arity: 4,
-        flags: &["readonly"],
-        keys: (1, 1, 1),
-        group: "string",
-        since: "1.0.0",
-        summary: "Get a substring of the string stored at a key",
-        parse: key_command,
+    CommandSpec {
+        name: "quit", arity: -1, flags: "noscript loading stale fast no_auth allow_busy",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@fast @connection", tips: "",
+        group: "connection", since: "1.0.0", summary: "Close the connection",
+        parse: session::parse_quit,
     },
-    CommandInfo {
-        name: "time",
-        arity: 1,
-        flags: &["loading", "stale", "fast"],
-        keys: (0, 0, 0),
-        group: "server",
-        since: "2.6.0",
-        summary: "Return the current server time",
-        parse: session,
+    CommandSpec {
+        name: "randomkey", arity: 1, flags: "readonly",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@keyspace @read @slow", tips: "request_policy:all_shards nondeterministic_output",
+        group: "generic", since: "1.0.0", summary: "Return a random key from the keyspace",
+        parse: generic::parse_random_key,
     },
-    CommandInfo {
-        name: "touch",
-        arity: -2,
-        flags: &["readonly", "fast"],
-        keys: (1, -1, 1),
-        group: "keys",
-        since: "3.2.1",
-        summary: "Count which of the keys exist",
-        parse: key_command,
+    CommandSpec {
+        name: "reset", arity: 1, flags: "noscript loading stale fast no_auth allow_busy",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@fast @connection", tips: "",
+        group: "connection", since: "6.2.0", summary: "Reset the connection",
+        parse: session::parse_reset,
     },
-    CommandInfo {
-        name: "ttl",
-        arity: 2,
-        flags: &["readonly", "fast"],
-        keys: (1, 1, 1),
-        group: "expiry",
-        since: "1.0.0",
-        summary: "Get the time to live for a key in seconds",
-        parse: key_command,
+    CommandSpec {
+        name: "role", arity: 1, flags: "noscript loading stale fast",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @fast @dangerous", tips: "",
+        group: "server", since: "2.8.12", summary: "Return the role of the instance in the context of replication",
+        parse: session::parse_role,
     },
-    CommandInfo {
-        name: "type",
-        arity: 2,
-        flags: &["readonly", "fast"],
-        keys: (1, 1, 1),
-        group: "keys",
-        since: "1.0.0",
-        summary: "Determine the type stored at key",
-        parse: key_command,
+    CommandSpec {
+        name: "scan", arity: -2, flags: "readonly",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@keyspace @read @slow", tips: "nondeterministic_output request_policy:special",
+        group: "generic", since: "2.8.0", summary: "Incrementally iterate the keys space",
+        parse: generic::parse_scan,
     },
-    CommandInfo {
-        name: "unlink",
-        arity: -2,
-        flags: &["write", "fast"],
-        keys: (1, -1, 1),
-        group: "keys",
-        since: "4.0.0",
-        summary: "Delete a key",
-        parse: key_command,
+    CommandSpec {
+        name: "select", arity: 2, flags: "loading stale fast",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@fast @connection", tips: "",
+        group: "connection", since: "1.0.0", summary: "Change the selected database for the current connection",
+        parse: session::parse_select,
     },
-    CommandInfo {
-        name: "unsubscribe",
-        arity: -1,
-        flags: &["pubsub", "noscript", "loading", "stale"],
-        keys: (0, 0, 0),
-        group: "pubsub",
-        since: "2.0.0",
-        summary: "Stop listening for messages posted to the given channels",
-        parse: session,
+    CommandSpec {
+        name: "sentinel", arity: -2, flags: "admin",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "sentinel", since: "2.8.4", summary: "A container for Sentinel commands",
+        parse: parse_container,
     },
-    CommandInfo {
-        name: "wait",
-        arity: 3,
-        flags: &["noscript"],
-        keys: (0, 0, 0),
-        group: "keys",
-        since: "3.0.0",
-        summary: "Wait for the acknowledgement of the connection's writes by replicas",
-        parse: session,
+    CommandSpec {
+        name: "sentinel|get-master-addr-by-name", arity: 3, flags: "admin loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "2.8.4", summary: "Get port and address of a master",
+        parse: sentinel::parse_get_master_addr_by_name,
+    },
+    CommandSpec {
+        name: "sentinel|master", arity: 3, flags: "admin loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "2.8.4", summary: "Shows the state of a master",
+        parse: sentinel::parse_master,
+    },
+    CommandSpec {
+        name: "sentinel|masters", arity: 2, flags: "admin loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "2.8.4", summary: "List the monitored masters",
+        parse: sentinel::parse_masters,
+    },
+    CommandSpec {
+        name: "sentinel|myid", arity: 2, flags: "admin loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "6.2.0", summary: "Get the Sentinel instance ID",
+        parse: sentinel::parse_myid,
+    },
+    CommandSpec {
+        name: "sentinel|ping", arity: 2, flags: "admin loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "2.8.4", summary: "Answer PONG",
+        parse: sentinel::parse_ping,
+    },
+    CommandSpec {
+        name: "sentinel|replicas", arity: 3, flags: "admin loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "5.0.0", summary: "List the monitored replicas",
+        parse: sentinel::parse_replicas,
+    },
+    CommandSpec {
+        name: "sentinel|sentinels", arity: 3, flags: "admin loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "2.8.4", summary: "List the Sentinel instances",
+        parse: sentinel::parse_sentinels,
+    },
+    CommandSpec {
+        name: "sentinel|slaves", arity: 3, flags: "admin loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "2.8.0", summary: "List the monitored slaves",
+        parse: sentinel::parse_slaves,
+    },
+    CommandSpec {
+        name: "set", arity: -3, flags: "write denyoom",
+        keys: (1, 1, 1), key_flags: "RW access update variable_flags",
+        categories: "@write @string @slow", tips: "",
+        group: "string", since: "1.0.0", summary: "Set the string value of a key",
+        parse: set::parse_set,
+    },
+    CommandSpec {
+        name: "setex", arity: 4, flags: "write denyoom",
+        keys: (1, 1, 1), key_flags: "OW update",
+        categories: "@write @string @slow", tips: "",
+        group: "string", since: "2.0.0", summary: "Set the value and expiration of a key",
+        parse: set::parse_setex,
+    },
+    CommandSpec {
+        name: "setnx", arity: 3, flags: "write denyoom fast",
+        keys: (1, 1, 1), key_flags: "OW insert",
+        categories: "@write @string @fast", tips: "",
+        group: "string", since: "1.0.0", summary: "Set the value of a key, only if the key does not exist",
+        parse: set::parse_setnx,
+    },
+    CommandSpec {
+        name: "setrange", arity: 4, flags: "write denyoom",
+        keys: (1, 1, 1), key_flags: "RW update",
+        categories: "@write @string @slow", tips: "",
+        group: "string", since: "2.2.0", summary: "Overwrite part of a string at key starting at the specified offset",
+        parse: string::parse_setrange,
+    },
+    CommandSpec {
+        name: "strlen", arity: 2, flags: "readonly fast",
+        keys: (1, 1, 1), key_flags: "RO",
+        categories: "@read @string @fast", tips: "",
+        group: "string", since: "2.2.0", summary: "Get the length of the value stored in a key",
+        parse: string::parse_strlen,
+    },
+    CommandSpec {
+        name: "subscribe", arity: -2, flags: "pubsub noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@pubsub @slow", tips: "",
+        group: "pubsub", since: "2.0.0", summary: "Listen for messages published to the given channels",
+        parse: pubsub::parse_subscribe,
+    },
+    CommandSpec {
+        name: "substr", arity: 4, flags: "readonly",
+        keys: (1, 1, 1), key_flags: "RO access",
+        categories: "@read @string @slow", tips: "",
+        group: "string", since: "1.0.0", summary: "Get a substring of the string stored at a key",
+        parse: string::parse_getrange,
+    },
+    CommandSpec {
+        name: "time", arity: 1, flags: "loading stale fast",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@fast", tips: "nondeterministic_output",
+        group: "server", since: "2.6.0", summary: "Return the current server time",
+        parse: session::parse_time,
+    },
+    CommandSpec {
+        name: "touch", arity: -2, flags: "readonly fast",
+        keys: (1, -1, 1), key_flags: "RO",
+        categories: "@keyspace @read @fast", tips: "request_policy:multi_shard response_policy:agg_sum",
+        group: "generic", since: "3.2.1", summary: "Alters the last access time of a key(s). Returns the number of existing keys specified.",
+        parse: generic::parse_touch,
+    },
+    CommandSpec {
+        name: "ttl", arity: 2, flags: "readonly fast",
+        keys: (1, 1, 1), key_flags: "RO access",
+        categories: "@keyspace @read @fast", tips: "nondeterministic_output",
+        group: "generic", since: "1.0.0", summary: "Get the time to live for a key in seconds",
+        parse: expire::parse_ttl,
+    },
+    CommandSpec {
+        name: "type", arity: 2, flags: "readonly fast",
+        keys: (1, 1, 1), key_flags: "RO",
+        categories: "@keyspace @read @fast", tips: "",
+        group: "generic", since: "1.0.0", summary: "Determine the type stored at key",
+        parse: generic::parse_type,
+    },
+    CommandSpec {
+        name: "unlink", arity: -2, flags: "write fast",
+        keys: (1, -1, 1), key_flags: "RM delete",
+        categories: "@keyspace @write @fast", tips: "request_policy:multi_shard response_policy:agg_sum",
+        group: "generic", since: "4.0.0", summary: "Delete a key asynchronously in another thread. Otherwise it is just as DEL, but non blocking.",
+        parse: generic::parse_del,
+    },
+    CommandSpec {
+        name: "unsubscribe", arity: -1, flags: "pubsub noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@pubsub @slow", tips: "",
+        group: "pubsub", since: "2.0.0", summary: "Stop listening for messages posted to the given channels",
+        parse: pubsub::parse_unsubscribe,
+    },
+    CommandSpec {
+        name: "wait", arity: 3, flags: "noscript",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "request_policy:all_shards response_policy:agg_min",
+        group: "generic", since: "3.0.0", summary: "Wait for the synchronous replication of all the write commands sent in the context of the current connection",
+        parse: session::parse_wait,
     },
 ];
 
@@ -670,9 +690,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_sorted_and_found_in_any_case() {
+    fn the_table_is_sorted_and_every_row_is_found() {
         assert!(COMMANDS.windows(2).all(|pair| pair[0].name < pair[1].name));
-        assert_eq!(find(b"GeT").map(|info| info.name), Some("get"));
-        assert!(find(b"nonsense").is_none() && find(&[b'a'; 100]).is_none());
+        for spec in &COMMANDS {
+            let found = lookup(spec.name.to_ascii_uppercase().as_bytes());
+            assert_eq!(found.map(|found| found.name), Some(spec.name));
+            assert!(
+                spec.container()
+                    .is_none_or(|name| lookup(name.as_bytes()).is_some())
+            );
+        }
+        assert!(lookup(b"").is_none());
+        assert!(lookup(b"getx").is_none());
     }
 }

@@ -1,20 +1,103 @@
-//! The keyspace: what the keys are now. `plan` says what a command would do, `apply` does it.
+//! The keys and their values: plan, then apply.
 //!
-//! Effects are absolute and idempotent (`SET key value expire_at`, `DEL key`, …): replaying the log
-//! from any snapshot's begin converges to the exact state, and replaying a record twice does no
-//! harm. Nothing here reads a clock or draws a random number; both are arguments. No lock inside:
-//! the owner holds one around it.
+//! Promise: [`Keyspace::plan`] says what a command answers and which **effects** it has, without
+//! changing anything and without a clock or randomness of its own; [`Keyspace::apply`] carries
+//! effects out, without looking at commands or time. Effects are absolute, so that replaying them
+//! in log order, from any point at or before a fuzzy snapshot's begin, ends in exactly the state
+//! of the node that wrote them, and replaying one twice does no harm.
+//!
+//! It never locks, never does I/O, never reads a clock. The caller holds a lock around it: shared
+//! for `plan` and the walks, exclusive for `apply`. A read whose plan has effects (it saw an
+//! expired key) is planned again under the exclusive lock; a standby discards such effects.
+//!
+//! Invariants: the number of keys, of keys with expiry, the bytes, the digest and the expiry index
+//! always describe exactly what the tables hold. An entry's position, its 64-bit hash, never
+//! changes, whatever grows: SCAN and the snapshot walk go by it.
 
-mod effect;
-mod expire;
-mod glob;
-mod number;
+mod apply;
+mod digest;
+mod effects;
+mod expiry;
 mod pending;
 mod plan;
 mod scan;
-mod table;
+mod tables;
+mod walk;
 
-pub use effect::{Effect, EffectError, Effects};
+pub use apply::Flushed;
+pub use effects::{Effect, EffectError, EffectIter, Effects};
 pub use plan::Plan;
-pub use scan::WalkCursor;
-pub use table::Keyspace;
+pub use walk::WalkCursor;
+
+use crate::units::{Lsn, Millis};
+use expiry::ExpiryIndex;
+use pending::Pending;
+use tables::Tables;
+
+/// All keys of one node.
+#[derive(Debug, Default)]
+pub struct Keyspace {
+    tables: Tables,
+    expiries: ExpiryIndex,
+    pending: Pending,
+    digest: u64,
+    bytes: usize,
+    flushed: Option<Flushed>,
+}
+
+impl Keyspace {
+    /// An empty keyspace with a hash seed of its own.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Number of keys, expired ones that nobody has seen yet included.
+    pub fn len(&self) -> usize {
+        self.tables.len()
+    }
+
+    /// Whether there are no keys.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of keys that have an expiry.
+    pub fn len_with_expiry(&self) -> usize {
+        self.expiries.len()
+    }
+
+    /// Approximately the bytes of memory that keys and values take: their own and the entries'.
+    pub fn used_bytes(&self) -> usize {
+        self.bytes + self.tables.table_bytes() + self.expiries.used_bytes()
+    }
+
+    /// The order-independent digest of keys, values and expiries. Equal states give equal digests
+    /// on every node; see `docs/formats.md`.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// LSN of the newest effect applied; zero before the first.
+    pub fn applied(&self) -> Lsn {
+        self.pending.newest()
+    }
+
+    /// Forgets which keys the effects up to `released` touched: whatever depends on them may be
+    /// answered. Effects applied later at or below this LSN are not tracked at all, so a standby,
+    /// which applies only what is released, calls this first.
+    pub fn prune_released(&mut self, released: Lsn) {
+        self.pending.prune(released);
+    }
+
+    /// When the next key expires, if any has an expiry.
+    pub fn next_expiry(&self) -> Option<Millis> {
+        self.expiries.first()
+    }
+
+    /// The value and expiry of `key` as stored, expired or not: for repairs and tests, which
+    /// compare states and must not judge them by a clock.
+    pub fn stored(&self, key: &[u8]) -> Option<(bytes::Bytes, Option<Millis>)> {
+        let entry = self.tables.find(self.tables.hash(key), key)?;
+        Some((entry.value.clone(), entry.expire_at()))
+    }
+}

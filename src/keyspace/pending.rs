@@ -1,59 +1,151 @@
-//! Which keys have effects that may not be released yet (R32).
+//! Which keys have effects that are not released yet (R32).
 //!
-//! A reply waits for the newest such effect among the keys it saw, deletions included: a read of a
-//! key that an unreleased DEL removed must not show its absence. Kept beside the table, by hash of
-//! the key, so that it costs nothing at rest; two keys with one hash only make a read wait longer.
+//! A reply must not show an effect, or the absence that a deletion left, before the record behind
+//! it is released. So every key an effect touched is remembered, by its hash, with the newest LSN,
+//! until that is released. Two keys with the same hash only make a read wait longer.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::units::Lsn;
 
+/// A hasher for keys that are hashes already.
+#[derive(Clone, Debug, Default)]
+struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0 << 8 | u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+/// The side table of unreleased effects.
+///
+/// `pruned <= newest` unless nothing was applied yet; every LSN in `by_key` and in the queue is
+/// above `pruned`.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    newest: HashMap<u64, Lsn>,
+    by_key: HashMap<u64, Lsn, BuildHasherDefault<Identity>>,
+    /// (LSN, key) in the order applied, which is the order of LSNs.
     queue: VecDeque<(Lsn, u64)>,
-    /// Newest effect on every key at once.
-    whole: Lsn,
-    last: Lsn,
+    /// The newest FLUSH: it touched every key, those it did not find included.
+    flush: Lsn,
+    newest: Lsn,
+    pruned: Lsn,
 }
 
 impl Pending {
-    pub(super) fn note(&mut self, hash: u64, lsn: Lsn) {
-        self.newest.insert(hash, lsn);
-        self.queue.push_back((lsn, hash));
-        self.last = lsn;
+    pub(super) fn newest(&self) -> Lsn {
+        self.newest
     }
 
-    pub(super) fn note_whole(&mut self, lsn: Lsn) {
-        self.whole = lsn;
-        self.last = lsn;
+    /// An effect of record `lsn` touched the key with this hash.
+    pub(super) fn touch(&mut self, hash: u64, lsn: Lsn) {
+        if lsn <= self.pruned {
+            return;
+        }
+        if self.by_key.insert(hash, lsn) != Some(lsn) {
+            self.queue.push_back((lsn, hash));
+        }
     }
 
-    pub(super) fn of(&self, hash: u64) -> Lsn {
-        let key = if self.newest.is_empty() {
+    /// An effect of record `lsn` touched all keys.
+    pub(super) fn touch_all(&mut self, lsn: Lsn) {
+        self.flush = self.flush.max(lsn);
+    }
+
+    /// Record `lsn` has been applied.
+    pub(super) fn advance(&mut self, lsn: Lsn) {
+        self.newest = self.newest.max(lsn);
+    }
+
+    /// The LSN that an answer about the key with this hash waits for; zero for none.
+    pub(super) fn newest_of(&self, hash: u64) -> Lsn {
+        let own = if self.by_key.is_empty() {
             None
         } else {
-            self.newest.get(&hash).copied()
+            self.by_key.get(&hash)
         };
-        key.unwrap_or(Lsn::ZERO).max(self.whole)
+        let newest = own.copied().unwrap_or(Lsn::ZERO).max(self.flush);
+        if newest > self.pruned {
+            newest
+        } else {
+            Lsn::ZERO
+        }
     }
 
-    pub(super) fn last(&self) -> Lsn {
-        self.last
+    /// The LSN that an answer about the whole keyspace waits for; zero for none.
+    pub(super) fn newest_of_all(&self) -> Lsn {
+        if self.newest > self.pruned {
+            self.newest
+        } else {
+            Lsn::ZERO
+        }
     }
 
     pub(super) fn prune(&mut self, released: Lsn) {
-        while let Some((lsn, hash)) = self.queue.front().copied() {
-            if lsn > released {
-                break;
-            }
+        self.pruned = self.pruned.max(released);
+        while let Some((lsn, hash)) = self.queue.front().copied()
+            && lsn <= self.pruned
+        {
             self.queue.pop_front();
-            if self.newest.get(&hash) == Some(&lsn) {
-                self.newest.remove(&hash);
+            if self.by_key.get(&hash) == Some(&lsn) {
+                self.by_key.remove(&hash);
             }
         }
-        if self.newest.capacity() > 4096 && self.newest.len() * 8 < self.newest.capacity() {
-            self.newest.shrink_to(self.newest.len() * 2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_waits_for_its_newest_unreleased_effect() {
+        let mut pending = Pending::default();
+        for (lsn, hash) in [(1, 10), (2, 20), (3, 10)] {
+            pending.touch(hash, Lsn(lsn));
+            pending.advance(Lsn(lsn));
         }
+        assert_eq!(pending.newest_of(10), Lsn(3));
+        assert_eq!(pending.newest_of(20), Lsn(2));
+        assert_eq!(pending.newest_of(30), Lsn::ZERO);
+        pending.prune(Lsn(2));
+        assert_eq!(pending.newest_of(10), Lsn(3));
+        assert_eq!(pending.newest_of(20), Lsn::ZERO);
+        assert_eq!(pending.newest_of_all(), Lsn(3));
+        pending.prune(Lsn(3));
+        assert_eq!(pending.newest_of_all(), Lsn::ZERO);
+        assert!(pending.by_key.is_empty() && pending.queue.is_empty());
+    }
+
+    #[test]
+    fn a_flush_touches_every_key() {
+        let mut pending = Pending::default();
+        pending.touch_all(Lsn(5));
+        pending.advance(Lsn(5));
+        assert_eq!(pending.newest_of(1), Lsn(5));
+        pending.prune(Lsn(5));
+        assert_eq!(pending.newest_of(1), Lsn::ZERO);
+    }
+
+    #[test]
+    fn what_is_released_already_is_not_tracked() {
+        let mut pending = Pending::default();
+        pending.prune(Lsn(10));
+        pending.touch(1, Lsn(10));
+        pending.advance(Lsn(10));
+        assert!(pending.by_key.is_empty() && pending.queue.is_empty());
+        assert_eq!(pending.newest_of_all(), Lsn::ZERO);
     }
 }

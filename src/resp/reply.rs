@@ -1,148 +1,208 @@
-//! Replies, and their bytes in either version of the protocol.
+//! Replies: what a server writes.
 
 use std::borrow::Cow;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// Which protocol a connection speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+use super::{format_double, push_decimal};
+
+/// The protocol version a client has chosen with HELLO; connections start with version 2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Version {
-    /// RESP2, as every connection begins.
+    /// Five types; richer ones are downgraded as Redis does it.
     #[default]
     Resp2,
-    /// RESP3, after `HELLO 3`.
+    /// Maps, sets, doubles, booleans, verbatim strings and pushes as themselves.
     Resp3,
 }
 
-/// An answer.
+/// One reply, or one part of a reply.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
-    /// A status, such as OK.
+    /// A status line such as `OK`, without line ends.
     Simple(Cow<'static, str>),
-    /// An error, its code first.
+    /// An error: code word, blank, text. Line ends inside are sent as blanks.
     Error(Cow<'static, str>),
-    /// A number.
+    /// A signed 64-bit integer.
     Integer(i64),
-    /// Bytes.
+    /// A byte string.
     Bulk(Bytes),
-    /// No value.
+    /// The missing value (`$-1` in RESP2).
     Null,
-    /// No array (only RESP2 tells it from no value).
+    /// The missing array (`*-1` in RESP2; the same null as [`Reply::Null`] in RESP3).
     NullArray,
-    /// Several answers.
+    /// A sequence.
     Array(Vec<Reply>),
-    /// Keys and values; a flat array in RESP2.
+    /// Pairs; in RESP2 a flat array.
     Map(Vec<(Reply, Reply)>),
-    /// Several answers without order; an array in RESP2.
+    /// A set; in RESP2 an array.
     Set(Vec<Reply>),
-    /// A floating-point number; a bulk in RESP2.
+    /// A double; in RESP2 its `%.17g` text as a bulk string.
     Double(f64),
-    /// True or false; 1 or 0 in RESP2.
+    /// A boolean; in RESP2 the integer 1 or 0.
     Boolean(bool),
-    /// Text with a three-letter format; a bulk in RESP2.
-    Verbatim(&'static str, String),
-    /// Out of band; an array in RESP2.
+    /// Text with a three-letter format (`txt`, `mkd`); in RESP2 a bulk string.
+    Verbatim([u8; 3], Bytes),
+    /// A message out of turn (pub/sub); in RESP2 an array.
     Push(Vec<Reply>),
 }
 
 impl Reply {
-    /// `+OK`.
+    /// The status `OK`.
     pub const OK: Reply = Reply::Simple(Cow::Borrowed("OK"));
 
-    /// An error with this text, its code first.
-    pub fn error(text: impl Into<Cow<'static, str>>) -> Reply {
-        Reply::Error(text.into())
+    /// An error whose text is known when compiling.
+    pub const fn error(text: &'static str) -> Reply {
+        Reply::Error(Cow::Borrowed(text))
     }
 
-    /// A bulk with a copy of these bytes.
-    pub fn bulk(bytes: impl AsRef<[u8]>) -> Reply {
-        Reply::Bulk(Bytes::copy_from_slice(bytes.as_ref()))
+    /// A bulk string copied from `bytes`.
+    pub fn bulk(bytes: &[u8]) -> Reply {
+        Reply::Bulk(Bytes::copy_from_slice(bytes))
     }
 
-    /// Whether it is an error.
+    /// A bulk string out of text known when compiling; nothing is copied.
+    pub const fn text(text: &'static str) -> Reply {
+        Reply::Bulk(Bytes::from_static(text.as_bytes()))
+    }
+
+    /// Whether this is an error.
     pub fn is_error(&self) -> bool {
         matches!(self, Reply::Error(_))
     }
 
-    /// Appends its bytes. Replies nest only as deep as this program makes them.
+    /// Appends the reply to `out` as `version` writes it. Replies are built by this process and
+    /// nest as deep as it built them (four levels), so this recurses.
     pub fn encode(&self, version: Version, out: &mut BytesMut) {
-        let three = version == Version::Resp3;
+        let resp3 = version == Version::Resp3;
         match self {
-            Reply::Simple(text) => line(out, b'+', text.as_bytes()),
-            Reply::Error(text) => {
-                // A line break inside would end the reply early.
-                let clean = text.replace(['\r', '\n'], " ");
-                line(out, b'-', clean.as_bytes());
-            }
-            Reply::Integer(n) => number(out, b':', *n),
-            Reply::Bulk(bytes) => bulk(out, b'$', bytes),
-            Reply::Null if three => out.put_slice(b"_\r\n"),
+            Reply::Simple(text) => put_line(b'+', text, out),
+            Reply::Error(text) => put_line(b'-', text, out),
+            Reply::Integer(number) => put_number(b':', *number, out),
+            Reply::Bulk(bytes) => put_bulk(bytes, out),
+            Reply::Null | Reply::NullArray if resp3 => out.put_slice(b"_\r\n"),
             Reply::Null => out.put_slice(b"$-1\r\n"),
-            Reply::NullArray if three => out.put_slice(b"_\r\n"),
             Reply::NullArray => out.put_slice(b"*-1\r\n"),
-            Reply::Array(items) => list(out, b'*', items, version),
-            Reply::Set(items) => list(out, if three { b'~' } else { b'*' }, items, version),
-            Reply::Push(items) => list(out, if three { b'>' } else { b'*' }, items, version),
+            Reply::Array(items) => put_items(b'*', items, version, out),
+            Reply::Set(items) => put_items(if resp3 { b'~' } else { b'*' }, items, version, out),
+            Reply::Push(items) => put_items(if resp3 { b'>' } else { b'*' }, items, version, out),
             Reply::Map(pairs) => {
-                let (kind, len) = if three {
-                    (b'%', pairs.len())
-                } else {
-                    (b'*', pairs.len() * 2)
-                };
-                number(out, kind, len as i64);
+                let (kind, count) = if resp3 { (b'%', 1) } else { (b'*', 2) };
+                put_number(kind, (pairs.len() * count) as i64, out);
                 for (key, value) in pairs {
                     key.encode(version, out);
                     value.encode(version, out);
                 }
             }
-            Reply::Double(value) if three => line(out, b',', value.to_string().as_bytes()),
-            Reply::Double(value) => bulk(out, b'$', value.to_string().as_bytes()),
-            Reply::Boolean(value) if three => line(out, b'#', if *value { b"t" } else { b"f" }),
-            Reply::Boolean(value) => number(out, b':', i64::from(*value)),
-            Reply::Verbatim(format, text) if three => {
-                bulk(out, b'=', format!("{format}:{text}").as_bytes());
+            Reply::Double(number) if resp3 => put_line(b',', &format_double(*number), out),
+            Reply::Double(number) => put_bulk(format_double(*number).as_bytes(), out),
+            Reply::Boolean(yes) if resp3 => out.put_slice(if *yes { b"#t\r\n" } else { b"#f\r\n" }),
+            Reply::Boolean(yes) => put_number(b':', i64::from(*yes), out),
+            Reply::Verbatim(format, text) if resp3 => {
+                put_number(b'=', text.len() as i64 + 4, out);
+                out.put_slice(format);
+                out.put_u8(b':');
+                out.put_slice(text);
+                out.put_slice(b"\r\n");
             }
-            Reply::Verbatim(_, text) => bulk(out, b'$', text.as_bytes()),
+            Reply::Verbatim(_, text) => put_bulk(text, out),
         }
     }
 }
 
-fn line(out: &mut BytesMut, kind: u8, text: &[u8]) {
+/// A line must stay one line, whatever a client's bytes in an error text say: a line end inside
+/// it would let the client forge the next reply.
+fn put_line(kind: u8, text: &str, out: &mut BytesMut) {
     out.reserve(text.len() + 3);
     out.put_u8(kind);
-    out.put_slice(text);
+    if memchr::memchr2(b'\r', b'\n', text.as_bytes()).is_none() {
+        out.put_slice(text.as_bytes());
+    } else {
+        for byte in text.bytes() {
+            out.put_u8(if matches!(byte, b'\r' | b'\n') {
+                b' '
+            } else {
+                byte
+            });
+        }
+    }
     out.put_slice(b"\r\n");
 }
 
-fn number(out: &mut BytesMut, kind: u8, n: i64) {
-    let mut digits = [0_u8; 20];
-    let mut at = digits.len();
-    let mut left = n.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (left % 10) as u8;
-        left /= 10;
-        if left == 0 {
-            break;
-        }
-    }
-    if n < 0 {
-        at -= 1;
-        digits[at] = b'-';
-    }
-    line(out, kind, &digits[at..]);
+fn put_number(kind: u8, number: i64, out: &mut BytesMut) {
+    out.reserve(24);
+    out.put_u8(kind);
+    push_decimal(number, out);
+    out.put_slice(b"\r\n");
 }
 
-fn bulk(out: &mut BytesMut, kind: u8, bytes: &[u8]) {
-    number(out, kind, bytes.len() as i64);
-    out.reserve(bytes.len() + 2);
+fn put_bulk(bytes: &[u8], out: &mut BytesMut) {
+    out.reserve(bytes.len() + 26);
+    put_number(b'$', bytes.len() as i64, out);
     out.put_slice(bytes);
     out.put_slice(b"\r\n");
 }
 
-fn list(out: &mut BytesMut, kind: u8, items: &[Reply], version: Version) {
-    number(out, kind, items.len() as i64);
+fn put_items(kind: u8, items: &[Reply], version: Version, out: &mut BytesMut) {
+    put_number(kind, items.len() as i64, out);
     for item in items {
         item.encode(version, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(reply: &Reply) -> (String, String) {
+        let text = |version| {
+            let mut out = BytesMut::new();
+            reply.encode(version, &mut out);
+            String::from_utf8_lossy(&out).into_owned()
+        };
+        (text(Version::Resp2), text(Version::Resp3))
+    }
+
+    #[test]
+    fn each_type_in_both_versions() {
+        let one = || Reply::Integer(1);
+        let two = |old: &str, new: &str| (old.to_owned(), new.to_owned());
+        let same = |text: &str| two(text, text);
+        assert_eq!(encoded(&Reply::OK), same("+OK\r\n"));
+        assert_eq!(encoded(&Reply::error("ERR x")), same("-ERR x\r\n"));
+        assert_eq!(encoded(&Reply::Integer(-12)), same(":-12\r\n"));
+        assert_eq!(encoded(&Reply::text("ab")), same("$2\r\nab\r\n"));
+        assert_eq!(encoded(&Reply::Null), two("$-1\r\n", "_\r\n"));
+        assert_eq!(encoded(&Reply::NullArray), two("*-1\r\n", "_\r\n"));
+        assert_eq!(
+            encoded(&Reply::Array(vec![one(), Reply::Null])).0,
+            "*2\r\n:1\r\n$-1\r\n"
+        );
+        let map = Reply::Map(vec![(one(), one())]);
+        assert_eq!(
+            encoded(&map),
+            two("*2\r\n:1\r\n:1\r\n", "%1\r\n:1\r\n:1\r\n")
+        );
+        assert_eq!(
+            encoded(&Reply::Set(vec![one()])),
+            two("*1\r\n:1\r\n", "~1\r\n:1\r\n")
+        );
+        assert_eq!(
+            encoded(&Reply::Push(vec![one()])),
+            two("*1\r\n:1\r\n", ">1\r\n:1\r\n")
+        );
+        assert_eq!(
+            encoded(&Reply::Double(1.5)),
+            two("$3\r\n1.5\r\n", ",1.5\r\n")
+        );
+        assert_eq!(encoded(&Reply::Boolean(true)), two(":1\r\n", "#t\r\n"));
+        let verbatim = Reply::Verbatim(*b"txt", Bytes::from_static(b"hi"));
+        assert_eq!(encoded(&verbatim), two("$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n"));
+    }
+
+    #[test]
+    fn a_line_end_in_an_error_cannot_forge_a_reply() {
+        let reply = Reply::Error("ERR bad 'a\r\n+OK'".into());
+        assert_eq!(encoded(&reply).0, "-ERR bad 'a  +OK'\r\n");
     }
 }

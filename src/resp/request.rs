@@ -1,358 +1,468 @@
-//! Requests: arrays of bulk strings, and inline commands.
+//! Requests: what a server reads.
+//!
+//! The parser remembers how far it has looked and what length it waits for, so a large value that
+//! arrives in a thousand reads costs a thousand comparisons, not a thousand scans. Arguments leave
+//! the read buffer as soon as they are complete: small ones are copied, so that nothing pins the
+//! buffer; large ones take their part of it along, which saves the copy.
 
-use bytes::{Buf, Bytes, BytesMut};
-use thiserror::Error;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use memchr::memchr;
 
-/// Bounds on what a client may send.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Arguments of one command.
-    pub max_args: usize,
-    /// Bytes of one argument.
-    pub max_bulk_bytes: usize,
-    /// Bytes of an inline command, or of a length line.
-    pub max_inline_bytes: usize,
-    /// Bytes of one whole request.
-    pub max_request_bytes: usize,
-}
+use super::inline::split_args;
+use super::{Limits, push_decimal};
 
-impl Default for Limits {
-    /// Redis's own, and 1 GiB less a mebibyte for a whole request: it must fit into one record.
-    fn default() -> Limits {
-        Limits {
-            max_args: 1024 * 1024,
-            max_bulk_bytes: 512 << 20,
-            max_inline_bytes: 64 << 10,
-            max_request_bytes: (1 << 30) - (1 << 20),
-        }
-    }
-}
+/// Arguments from this size on are split off the read buffer instead of being copied.
+const SPLIT_BYTES: usize = 64 * 1024;
 
-/// The client does not speak the protocol; the connection is closed after this.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("ERR Protocol error: {0}")]
-pub struct ProtocolError(pub String);
+/// Most argument slots reserved because a client announced them. More come as they arrive: an
+/// announcement costs the client a dozen bytes and must not cost us a mebibyte.
+const RESERVED_ARGS: usize = 64;
 
-fn broken<T>(what: impl Into<String>) -> Result<T, ProtocolError> {
-    Err(ProtocolError(what.into()))
-}
-
-/// One command with its arguments; never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One command as the client sent it: the name and its arguments, never empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
-    /// The command's name first.
+    /// The command's name, then its arguments.
     pub args: Vec<Bytes>,
 }
 
-/// Takes requests out of a read buffer. Remembers how far it came, so that a request that arrives
-/// in many pieces is looked at once.
+/// Why a byte stream is not a sequence of requests. The connection cannot go on: where the next
+/// request starts is unknown. `Display` is the text Redis answers before it closes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    /// The count behind `*` is no number, or above the limit.
+    #[error("ERR Protocol error: invalid multibulk length")]
+    InvalidMultibulkLength,
+    /// The length behind `$` is no number, negative, or above the limit.
+    #[error("ERR Protocol error: invalid bulk length")]
+    InvalidBulkLength,
+    /// An argument does not start with `$`.
+    #[error("ERR Protocol error: expected '$', got '{}'", *.0 as char)]
+    ExpectedBulk(u8),
+    /// The line behind `*` does not end within the limit.
+    #[error("ERR Protocol error: too big mbulk count string")]
+    CountTooLong,
+    /// The line behind `$` does not end within the limit.
+    #[error("ERR Protocol error: too big bulk count string")]
+    LengthTooLong,
+    /// An inline command does not end within the limit.
+    #[error("ERR Protocol error: too big inline request")]
+    InlineTooLong,
+    /// An inline command's quotes do not balance.
+    #[error("ERR Protocol error: unbalanced quotes in request")]
+    UnbalancedQuotes,
+    /// All arguments together exceed the limit.
+    #[error("ERR Protocol error: too big request, the limit is {0} bytes")]
+    RequestTooBig(usize),
+}
+
+/// Turns a byte stream into requests, incrementally.
 #[derive(Debug)]
 pub struct RequestParser {
     limits: Limits,
-    /// Arguments still to come in the array under way.
-    missing: usize,
-    /// Length of the bulk under way.
-    bulk: Option<usize>,
+    /// Bytes at the head of the buffer known to hold no line end.
+    scanned: usize,
+    /// Arguments still to come of the array being read; 0 between requests.
+    missing_args: usize,
+    /// The announced length of the argument whose bytes come next.
+    bulk_bytes: Option<usize>,
+    /// Arguments read so far.
     args: Vec<Bytes>,
-    taken_bytes: usize,
-    /// Bytes at the start of the buffer known to hold no line end.
-    searched: usize,
+    /// Bytes of arguments read or announced so far.
+    request_bytes: usize,
 }
 
 impl RequestParser {
-    /// A parser at the start of a connection.
-    pub fn new(limits: Limits) -> RequestParser {
+    /// A parser at the start of a stream.
+    pub fn new(limits: Limits) -> Self {
         RequestParser {
             limits,
-            missing: 0,
-            bulk: None,
+            scanned: 0,
+            missing_args: 0,
+            bulk_bytes: None,
             args: Vec::new(),
-            taken_bytes: 0,
-            searched: 0,
+            request_bytes: 0,
         }
     }
 
-    /// The next whole request in `buffer`, taken out of it; `None` when more bytes are needed.
-    pub fn parse(&mut self, buffer: &mut BytesMut) -> Result<Option<Request>, ProtocolError> {
-        loop {
-            if self.missing > 0 {
-                if !self.take_bulks(buffer)? {
-                    return Ok(None);
-                }
-                return Ok(Some(Request {
-                    args: std::mem::take(&mut self.args),
-                }));
-            }
-            match buffer.first() {
-                None => return Ok(None),
-                Some(b'*') => {
-                    let Some(line) = self.line(buffer, "too big mbulk count string")? else {
-                        return Ok(None);
-                    };
-                    self.missing = self.array_length(&line[1..])?;
-                    self.args = Vec::with_capacity(self.missing.min(64));
-                    self.taken_bytes = 0;
-                }
-                Some(_) => {
-                    let Some(line) = self.line(buffer, "too big inline request")? else {
-                        return Ok(None);
-                    };
-                    let args = split_inline(&line)?;
-                    if !args.is_empty() {
-                        return Ok(Some(Request { args }));
-                    }
-                }
-            }
-        }
+    /// Changes the limits from the next length line on (a server is stricter with a client that
+    /// has not authenticated yet).
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
-    fn array_length(&self, digits: &[u8]) -> Result<usize, ProtocolError> {
-        match parse_int(digits) {
-            Some(n) if n <= 0 => Ok(0),
-            Some(n) if n as usize <= self.limits.max_args => Ok(n as usize),
-            _ => broken("invalid multibulk length"),
-        }
+    /// How many bytes must still arrive before [`parse`](Self::parse) can give the next argument;
+    /// at least 1. A reader may reserve that much, but no more than a read's size at a time.
+    pub fn wanted_bytes(&self, buffered: usize) -> usize {
+        self.bulk_bytes
+            .map_or(1, |bytes| (bytes + 2).saturating_sub(buffered).max(1))
     }
 
-    /// Takes bulks until the array is whole.
-    fn take_bulks(&mut self, buffer: &mut BytesMut) -> Result<bool, ProtocolError> {
-        while self.missing > 0 {
-            let len = match self.bulk {
-                Some(len) => len,
-                None => {
-                    let Some(len) = self.bulk_length(buffer)? else {
-                        return Ok(false);
-                    };
-                    self.bulk = Some(len);
-                    len
-                }
+    /// Takes the next request off the head of `buf`; `Ok(None)` when more bytes are needed. What
+    /// has been understood leaves `buf`. After an error the stream is lost: close it.
+    pub fn parse(&mut self, buf: &mut BytesMut) -> Result<Option<Request>, ProtocolError> {
+        while self.missing_args == 0 {
+            let Some(first) = buf.first() else {
+                return Ok(None);
             };
-            if buffer.len() < len + 2 {
-                return Ok(false);
+            if *first != b'*' {
+                match self.parse_inline(buf)? {
+                    Some(args) if args.is_empty() => continue,
+                    Some(args) => return Ok(Some(Request { args })),
+                    None => return Ok(None),
+                }
             }
-            // Copied: a slice would keep the whole read buffer alive for as long as the value.
-            self.args.push(Bytes::copy_from_slice(&buffer[..len]));
-            buffer.advance(len + 2);
-            self.bulk = None;
-            self.missing -= 1;
+            if !self.parse_count(buf)? {
+                return Ok(None);
+            }
         }
+        while self.missing_args > 0 {
+            if !self.parse_arg(buf)? {
+                return Ok(None);
+            }
+        }
+        self.request_bytes = 0;
+        Ok(Some(Request {
+            args: std::mem::take(&mut self.args),
+        }))
+    }
+
+    fn parse_inline(&mut self, buf: &mut BytesMut) -> Result<Option<Vec<Bytes>>, ProtocolError> {
+        let Some(end) = self.find(b'\n', buf) else {
+            self.bound_line(buf.len(), ProtocolError::InlineTooLong)?;
+            return Ok(None);
+        };
+        self.bound_line(end, ProtocolError::InlineTooLong)?;
+        let line = buf.get(..end).unwrap_or_default();
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let args = split_args(line).ok_or(ProtocolError::UnbalancedQuotes)?;
+        buf.advance(end + 1);
+        if args.len() > self.limits.max_args {
+            return Err(ProtocolError::InvalidMultibulkLength);
+        }
+        Ok(Some(args))
+    }
+
+    /// Reads `*<count>\r\n`. A count of zero or less is an empty request, which Redis skips.
+    fn parse_count(&mut self, buf: &mut BytesMut) -> Result<bool, ProtocolError> {
+        let Some(end) = self.find_line(buf, ProtocolError::CountTooLong)? else {
+            return Ok(false);
+        };
+        let count = buf.get(1..end).and_then(parse_integer);
+        let count = count.ok_or(ProtocolError::InvalidMultibulkLength)?;
+        let count = usize::try_from(count.max(0)).unwrap_or(usize::MAX);
+        if count > self.limits.max_args {
+            return Err(ProtocolError::InvalidMultibulkLength);
+        }
+        buf.advance(end + 2);
+        self.missing_args = count;
+        self.args = Vec::with_capacity(count.min(RESERVED_ARGS));
         Ok(true)
     }
 
-    fn bulk_length(&mut self, buffer: &mut BytesMut) -> Result<Option<usize>, ProtocolError> {
-        match buffer.first() {
-            None => return Ok(None),
-            Some(b'$') => {}
-            Some(other) => {
-                let shown = char::from(*other);
-                return broken(format!("expected '$', got '{shown}'"));
-            }
+    /// Reads one `$<length>\r\n<bytes>\r\n`. As in Redis, the two bytes behind an argument are
+    /// skipped, not looked at.
+    fn parse_arg(&mut self, buf: &mut BytesMut) -> Result<bool, ProtocolError> {
+        let bytes = match self.bulk_bytes {
+            Some(bytes) => bytes,
+            None => match self.parse_length(buf)? {
+                Some(bytes) => bytes,
+                None => return Ok(false),
+            },
+        };
+        if buf.len() < bytes + 2 {
+            self.bulk_bytes = Some(bytes);
+            return Ok(false);
         }
-        let Some(line) = self.line(buffer, "too big bulk count string")? else {
+        let arg = if bytes >= SPLIT_BYTES {
+            buf.split_to(bytes).freeze()
+        } else {
+            let arg = Bytes::copy_from_slice(buf.get(..bytes).unwrap_or_default());
+            buf.advance(bytes);
+            arg
+        };
+        buf.advance(2);
+        self.args.push(arg);
+        self.bulk_bytes = None;
+        self.missing_args -= 1;
+        Ok(true)
+    }
+
+    fn parse_length(&mut self, buf: &mut BytesMut) -> Result<Option<usize>, ProtocolError> {
+        let Some(end) = self.find_line(buf, ProtocolError::LengthTooLong)? else {
             return Ok(None);
         };
-        let len = match parse_int(&line[1..]) {
-            Some(n) if n >= 0 && n as usize <= self.limits.max_bulk_bytes => n as usize,
-            _ => return broken("invalid bulk length"),
-        };
-        self.taken_bytes += len;
-        if self.taken_bytes > self.limits.max_request_bytes {
-            return broken("too big request");
+        match buf.first() {
+            Some(b'$') => {}
+            Some(other) => return Err(ProtocolError::ExpectedBulk(*other)),
+            None => return Ok(None),
         }
-        Ok(Some(len))
+        let length = buf.get(1..end).and_then(parse_integer);
+        let length = length.and_then(|length| usize::try_from(length).ok());
+        let length = length.filter(|length| *length <= self.limits.max_bulk_bytes);
+        let length = length.ok_or(ProtocolError::InvalidBulkLength)?;
+        self.request_bytes = self.request_bytes.saturating_add(length);
+        if self.request_bytes > self.limits.max_request_bytes {
+            return Err(ProtocolError::RequestTooBig(self.limits.max_request_bytes));
+        }
+        buf.advance(end + 2);
+        Ok(Some(length))
     }
 
-    /// Takes a line without its end; what is `too_long` for the error.
-    fn line(
+    /// Where the `\r` of a length line stands, once the byte behind it has arrived, too.
+    fn find_line(
         &mut self,
-        buffer: &mut BytesMut,
-        too_long: &str,
-    ) -> Result<Option<BytesMut>, ProtocolError> {
-        let from = self.searched.min(buffer.len());
-        match memchr::memchr(b'\n', &buffer[from..]) {
-            None => {
-                self.searched = buffer.len();
-                if buffer.len() > self.limits.max_inline_bytes {
-                    return broken(too_long);
-                }
-                Ok(None)
-            }
-            Some(place) => {
-                self.searched = 0;
-                let mut line = buffer.split_to(from + place + 1);
-                line.truncate(line.len() - 1);
-                if line.last() == Some(&b'\r') {
-                    line.truncate(line.len() - 1);
-                }
-                if line.len() > self.limits.max_inline_bytes {
-                    return broken(too_long);
-                }
-                Ok(Some(line))
-            }
-        }
-    }
-}
-
-fn parse_int(digits: &[u8]) -> Option<i64> {
-    // Redis's string2ll: no plus sign, no spaces, no leading zeroes.
-    let text = std::str::from_utf8(digits).ok()?;
-    let plain = text.strip_prefix('-').unwrap_or(text);
-    let canonical = plain == "0" && plain.len() == text.len()
-        || (!plain.is_empty() && !plain.starts_with(['0', '+']));
-    canonical.then(|| text.parse().ok())?
-}
-
-/// Redis's `sdssplitargs`: words, "quoted \x41 strings", 'single quoted'.
-fn split_inline(line: &[u8]) -> Result<Vec<Bytes>, ProtocolError> {
-    let mut args = Vec::new();
-    let mut rest = line;
-    loop {
-        while let Some((first, tail)) = rest.split_first()
-            && first.is_ascii_whitespace()
-        {
-            rest = tail;
-        }
-        if rest.is_empty() {
-            return Ok(args);
-        }
-        let (word, tail) = inline_word(rest)?;
-        args.push(Bytes::from(word));
-        rest = tail;
-    }
-}
-
-fn inline_word(mut rest: &[u8]) -> Result<(Vec<u8>, &[u8]), ProtocolError> {
-    let unbalanced = || ProtocolError("unbalanced quotes in request".into());
-    let mut word = Vec::new();
-    while let Some((&first, tail)) = rest.split_first() {
-        rest = match first {
-            b'"' => quoted(tail, b'"', &mut word).ok_or_else(unbalanced)?,
-            b'\'' => quoted(tail, b'\'', &mut word).ok_or_else(unbalanced)?,
-            byte if byte.is_ascii_whitespace() || byte == 0 => break,
-            byte => {
-                word.push(byte);
-                tail
-            }
+        buf: &BytesMut,
+        too_long: ProtocolError,
+    ) -> Result<Option<usize>, ProtocolError> {
+        let Some(end) = self.find(b'\r', buf) else {
+            self.bound_line(buf.len(), too_long)?;
+            return Ok(None);
         };
-        let closed = matches!(first, b'"' | b'\'');
-        if closed {
-            if rest.first().is_some_and(|byte| !byte.is_ascii_whitespace()) {
-                return Err(unbalanced());
-            }
-            break;
+        self.bound_line(end, too_long)?;
+        if end + 1 >= buf.len() {
+            self.scanned = end;
+            return Ok(None);
+        }
+        Ok(Some(end))
+    }
+
+    /// The line's length counts whether or not its end has been seen: otherwise the answer would
+    /// depend on how the stream was cut into reads.
+    fn bound_line(&self, line_bytes: usize, error: ProtocolError) -> Result<(), ProtocolError> {
+        if line_bytes > self.limits.max_inline_bytes {
+            Err(error)
+        } else {
+            Ok(())
         }
     }
-    Ok((word, rest.strip_prefix(&[0]).unwrap_or(rest)))
-}
 
-/// The rest behind the closing quote; `None` if there is none.
-fn quoted<'a>(mut rest: &'a [u8], quote: u8, word: &mut Vec<u8>) -> Option<&'a [u8]> {
-    loop {
-        let (&first, tail) = rest.split_first()?;
-        rest = tail;
-        if first == quote {
-            return Some(rest);
-        }
-        if first != b'\\' {
-            word.push(first);
-            continue;
-        }
-        if quote == b'\'' {
-            if rest.first() == Some(&b'\'') {
-                word.push(b'\'');
-                rest = &rest[1..];
-            } else {
-                word.push(b'\\');
+    fn find(&mut self, byte: u8, buf: &BytesMut) -> Option<usize> {
+        let from = self.scanned.min(buf.len());
+        match memchr(byte, buf.get(from..)?) {
+            Some(at) => {
+                self.scanned = 0;
+                Some(from + at)
             }
-            continue;
+            None => {
+                self.scanned = buf.len();
+                None
+            }
         }
-        let (&escaped, tail) = rest.split_first()?;
-        rest = tail;
-        if escaped == b'x'
-            && let Some(byte) = rest.get(..2).and_then(hex)
-        {
-            word.push(byte);
-            rest = &rest[2..];
-            continue;
-        }
-        word.push(match escaped {
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'b' => 8,
-            b'a' => 7,
-            other => other,
-        });
     }
 }
 
-fn hex(digits: &[u8]) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    Some((digit(digits[0])? * 16 + digit(digits[1])?) as u8)
+/// A decimal `i64` as Redis's `string2ll` reads it: no plus sign, no leading zeros, no blanks.
+pub fn parse_integer(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    match digits {
+        [b'0'] if !negative => return Some(0),
+        [b'1'..=b'9', ..] if digits.len() <= 19 => {}
+        _ => return None,
+    }
+    let mut magnitude: u64 = 0;
+    for digit in digits {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        magnitude = magnitude
+            .checked_mul(10)?
+            .checked_add(u64::from(digit - b'0'))?;
+    }
+    if negative {
+        0i64.checked_sub_unsigned(magnitude)
+    } else {
+        i64::try_from(magnitude).ok()
+    }
+}
+
+/// Appends `args` to `out` as a client sends them: an array of bulk strings.
+pub fn encode_request(args: &[&[u8]], out: &mut BytesMut) {
+    out.reserve(16 + args.iter().map(|arg| arg.len() + 16).sum::<usize>());
+    out.put_u8(b'*');
+    push_decimal(args.len() as i64, out);
+    out.put_slice(b"\r\n");
+    for arg in args {
+        out.put_u8(b'$');
+        push_decimal(arg.len() as i64, out);
+        out.put_slice(b"\r\n");
+        out.put_slice(arg);
+        out.put_slice(b"\r\n");
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    fn all(input: &[u8], piece: usize) -> Result<Vec<Vec<Bytes>>, ProtocolError> {
-        let mut parser = RequestParser::new(Limits {
-            max_inline_bytes: 100,
-            ..Limits::default()
-        });
-        let (mut buffer, mut found) = (BytesMut::new(), Vec::new());
-        for bytes in input.chunks(piece) {
-            buffer.extend_from_slice(bytes);
-            while let Some(request) = parser.parse(&mut buffer)? {
-                found.push(request.args);
+    type Outcome = (Vec<Vec<Vec<u8>>>, Option<ProtocolError>);
+
+    /// Feeds `stream` in pieces ending at `cuts` and collects what comes out.
+    fn parse_all(stream: &[u8], cuts: &[usize], limits: Limits) -> Outcome {
+        let mut parser = RequestParser::new(limits);
+        let mut buf = BytesMut::new();
+        let mut requests = Vec::new();
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (stream.len() + 1)).collect();
+        ends.push(stream.len());
+        ends.sort_unstable();
+        let mut from = 0;
+        for end in ends {
+            buf.extend_from_slice(&stream[from..end]);
+            from = end;
+            loop {
+                match parser.parse(&mut buf) {
+                    Ok(Some(request)) => {
+                        requests.push(request.args.iter().map(|arg| arg.to_vec()).collect());
+                    }
+                    Ok(None) => break,
+                    Err(error) => return (requests, Some(error)),
+                }
             }
         }
-        Ok(found)
+        (requests, None)
     }
 
-    fn words(text: &[&str]) -> Vec<Bytes> {
-        text.iter()
-            .map(|word| Bytes::copy_from_slice(word.as_bytes()))
-            .collect()
-    }
-
-    #[test]
-    fn requests_in_any_pieces() {
-        let input = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n\r\nPING \"a b\\x41\" 'c d'\r\n*0\r\n*-1\r\n*1\r\n$0\r\n\r\n";
-        let wanted = vec![
-            words(&["GET", "a"]),
-            words(&["PING", "a bA", "c d"]),
-            words(&[""]),
-        ];
-        for piece in 1..input.len() {
-            assert_eq!(all(input, piece).unwrap(), wanted, "pieces of {piece}");
-        }
+    fn error_of(stream: &[u8]) -> String {
+        let (_, error) = parse_all(stream, &[], Limits::default());
+        error.map_or_else(String::new, |error| error.to_string())
     }
 
     #[test]
-    fn errors_are_redis_own() {
-        let long = [b'a'; 200];
-        let cases: [(&[u8], &str); 8] = [
-            (b"*1000000000\r\n", "invalid multibulk length"),
-            (b"*abc\r\n", "invalid multibulk length"),
-            (b"*1\r\n:3\r\n", "expected '$', got ':'"),
-            (b"*1\r\n$-1\r\n", "invalid bulk length"),
-            (b"*1\r\n$99999999999\r\n", "invalid bulk length"),
-            (b"GET \"a\r\n", "unbalanced quotes in request"),
-            (b"GET \"a\"b\r\n", "unbalanced quotes in request"),
-            (&long, "too big inline request"),
-        ];
-        for (input, wanted) in cases {
-            let error = all(input, 7).unwrap_err();
-            assert_eq!(error.to_string(), format!("ERR Protocol error: {wanted}"));
-        }
+    fn errors_carry_the_texts_of_redis() {
+        let text = |tail: &str| format!("ERR Protocol error: {tail}");
+        let long = [b"*1\r\n$".as_slice(), &[b'1'; 70_000]].concat();
+        assert_eq!(error_of(b"*abc\r\n"), text("invalid multibulk length"));
+        assert_eq!(error_of(b"*+1\r\n"), text("invalid multibulk length"));
+        assert_eq!(error_of(b"*01\r\n"), text("invalid multibulk length"));
+        assert_eq!(error_of(b"*1048577\r\n"), text("invalid multibulk length"));
+        assert_eq!(error_of(b"*1\r\nx\r\n"), text("expected '$', got 'x'"));
+        assert_eq!(error_of(b"*1\r\n$-1\r\n"), text("invalid bulk length"));
+        assert_eq!(error_of(b"*1\r\n$\r\n"), text("invalid bulk length"));
+        assert_eq!(
+            error_of(b"*1\r\n$536870913\r\n"),
+            text("invalid bulk length")
+        );
+        assert_eq!(
+            error_of(b"*1\r\n$4\nPING\r\n\r\n"),
+            text("invalid bulk length")
+        );
+        assert_eq!(
+            error_of(&[b'*'; 70_000]),
+            text("too big mbulk count string")
+        );
+        assert_eq!(error_of(&long), text("too big bulk count string"));
+        assert_eq!(error_of(&[b'a'; 70_000]), text("too big inline request"));
+        assert_eq!(error_of(b"\"abc\r\n"), text("unbalanced quotes in request"));
     }
 
     #[test]
-    fn an_announced_length_allocates_nothing() {
+    fn empty_requests_are_skipped_and_trailers_not_looked_at() {
+        let stream = b"\r\n*0\r\n*-1\r\n\n*1\r\n$4\r\nPINGxxget a\r\n";
+        let (requests, error) = parse_all(stream, &[], Limits::default());
+        assert_eq!(error, None);
+        assert_eq!(
+            requests,
+            [vec![b"PING".to_vec()], vec![b"get".to_vec(), b"a".to_vec()]]
+        );
+    }
+
+    #[test]
+    fn announced_sizes_allocate_nothing() {
         let mut parser = RequestParser::new(Limits::default());
-        let mut buffer = BytesMut::from(&b"*1000000\r\n$500000000\r\nabc"[..]);
-        assert_eq!(parser.parse(&mut buffer), Ok(None));
-        assert!(parser.args.capacity() <= 64 && buffer.capacity() < 1 << 20);
+        let mut buf = BytesMut::from(&b"*1048576\r\n$536870912\r\nabc"[..]);
+        assert_eq!(parser.parse(&mut buf), Ok(None));
+        assert!(parser.args.capacity() <= RESERVED_ARGS);
+        assert_eq!(&buf[..], b"abc");
+        assert_eq!(parser.wanted_bytes(buf.len()), 512 * 1024 * 1024 + 2 - 3);
+    }
+
+    #[test]
+    fn all_arguments_together_are_bounded() {
+        let limits = Limits {
+            max_request_bytes: 10,
+            ..Limits::default()
+        };
+        let (requests, error) = parse_all(b"*2\r\n$6\r\nabcdef\r\n$6\r\nabcdef\r\n", &[], limits);
+        assert!(requests.is_empty());
+        assert_eq!(error, Some(ProtocolError::RequestTooBig(10)));
+    }
+
+    #[test]
+    fn a_large_argument_survives_being_split_off() {
+        let value = vec![b'v'; SPLIT_BYTES + 1];
+        let mut stream = BytesMut::new();
+        encode_request(&[b"SET", b"k", &value], &mut stream);
+        encode_request(&[b"GET", b"k"], &mut stream);
+        let (requests, error) = parse_all(&stream, &[10, 20_000, 40_000], Limits::default());
+        assert_eq!(error, None);
+        assert_eq!(requests[0][2], value);
+        assert_eq!(requests[1], [b"GET".to_vec(), b"k".to_vec()]);
+    }
+
+    #[test]
+    fn integers_are_read_as_string2ll_does() {
+        for (text, number) in [
+            ("0", Some(0)),
+            ("-0", None),
+            ("+1", None),
+            ("01", None),
+            (" 1", None),
+            ("", None),
+            ("-", None),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("9223372036854775808", None),
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("-9223372036854775809", None),
+            ("99999999999999999999", None),
+        ] {
+            assert_eq!(parse_integer(text.as_bytes()), number, "{text}");
+        }
+    }
+
+    fn any_stream() -> impl Strategy<Value = Vec<u8>> {
+        let request = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..5);
+        let encoded = request.prop_map(|args| {
+            let mut out = BytesMut::new();
+            let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+            encode_request(&args, &mut out);
+            out.to_vec()
+        });
+        let inline = "[ -~]{0,30}\r?\n".prop_map(String::into_bytes);
+        let odd = prop::sample::select(vec![
+            b"*0\r\n".to_vec(),
+            b"*-1\r\n".to_vec(),
+            b"*1\r\n".to_vec(),
+            b"$3\r\n".to_vec(),
+            b"\r\n".to_vec(),
+            b"*2\r".to_vec(),
+        ]);
+        let part = prop_oneof![8 => encoded, 3 => inline, 1 => odd];
+        prop::collection::vec(part, 0..8).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_do_not_change_what_is_read(
+            stream in any_stream(),
+            cuts in prop::collection::vec(any::<usize>(), 0..20),
+        ) {
+            let limits = Limits { max_inline_bytes: 64, max_request_bytes: 150, ..Limits::default() };
+            let whole = parse_all(&stream, &[], limits);
+            prop_assert_eq!(&parse_all(&stream, &cuts, limits), &whole);
+            let every: Vec<usize> = (0..stream.len()).collect();
+            prop_assert_eq!(&parse_all(&stream, &every, limits), &whole);
+        }
+
+        #[test]
+        fn what_a_client_encodes_is_what_the_server_reads(
+            args in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..5),
+        ) {
+            let mut out = BytesMut::new();
+            encode_request(&args.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut out);
+            prop_assert_eq!(parse_all(&out, &[], Limits::default()), (vec![args], None));
+        }
     }
 }

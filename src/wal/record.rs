@@ -15,7 +15,7 @@ use crate::units::{Epoch, Lsn, Millis};
 pub const HEADER_BYTES: usize = 41;
 
 /// Longest record. A transaction above it is refused before it is planned into one.
-pub const MAX_RECORD_BYTES: usize = 1 << 30;
+pub const MAX_RECORD_BYTES: usize = 64 << 20;
 
 /// What a record's payload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

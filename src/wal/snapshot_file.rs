@@ -182,6 +182,16 @@ impl SnapshotStore {
     }
 }
 
+impl SnapshotStore {
+    /// Removes the newest `count` snapshots, durably: they hold what was taken back (R29).
+    pub fn remove_newest(&self, count: usize) -> Result<(), SnapshotError> {
+        for (_, _, path) in self.list()?.into_iter().rev().take(count) {
+            self.disk.remove(&path).map_err(at_path(&path))?;
+        }
+        self.disk.sync_dir(&self.dir).map_err(at_path(&self.dir))
+    }
+}
+
 /// A snapshot being written.
 pub struct SnapshotWriter {
     disk: Arc<dyn Disk>,

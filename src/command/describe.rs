@@ -1,0 +1,241 @@
+//! COMMAND and its subcommands: the command table, as clients ask for it.
+
+use bytes::Bytes;
+
+use super::args::{SYNTAX_ERROR, is_option, rest};
+use super::{Command, CommandSpec, SessionCommand, commands, glob_matches, lookup};
+use crate::resp::Reply;
+
+/// A question about the command table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandQuery {
+    /// COMMAND, or COMMAND INFO without names: every command.
+    All,
+    /// COMMAND COUNT.
+    Count,
+    /// COMMAND INFO name…
+    Info {
+        /// Names; a subcommand's is `container|subcommand`.
+        names: Vec<Bytes>,
+    },
+    /// COMMAND DOCS name…; without names, every command.
+    Docs {
+        /// Names.
+        names: Vec<Bytes>,
+    },
+    /// COMMAND LIST.
+    List(ListFilter),
+    /// COMMAND GETKEYS.
+    GetKeys {
+        /// A whole request.
+        request: Vec<Bytes>,
+    },
+}
+
+/// Which names COMMAND LIST gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListFilter {
+    /// All, subcommands included.
+    All,
+    /// Those of a module: none, since there are no modules.
+    Module,
+    /// Those of an ACL category, named without `@`.
+    Category(Bytes),
+    /// Those that match a glob pattern.
+    Pattern(Bytes),
+}
+
+fn query(query: CommandQuery) -> Result<Command, Reply> {
+    Ok(Command::Session(SessionCommand::Command(query)))
+}
+
+pub(super) fn parse_command(spec: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    if args.len() == 1 {
+        query(CommandQuery::All)
+    } else {
+        super::parse_container(spec, args)
+    }
+}
+
+pub(super) fn parse_count(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {
+    query(CommandQuery::Count)
+}
+
+pub(super) fn parse_info(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    match rest(args, 2) {
+        names if names.is_empty() => query(CommandQuery::All),
+        names => query(CommandQuery::Info { names }),
+    }
+}
+
+pub(super) fn parse_docs(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    query(CommandQuery::Docs {
+        names: rest(args, 2),
+    })
+}
+
+pub(super) fn parse_getkeys(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    query(CommandQuery::GetKeys {
+        request: rest(args, 2),
+    })
+}
+
+pub(super) fn parse_list(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    let filter = match args.get(2..).unwrap_or_default() {
+        [] => ListFilter::All,
+        [by, kind, value] if is_option(by, "FILTERBY") => {
+            if is_option(kind, "MODULE") {
+                ListFilter::Module
+            } else if is_option(kind, "ACLCAT") {
+                ListFilter::Category(value.clone())
+            } else if is_option(kind, "PATTERN") {
+                ListFilter::Pattern(value.clone())
+            } else {
+                return Err(SYNTAX_ERROR);
+            }
+        }
+        _ => return Err(SYNTAX_ERROR),
+    };
+    query(CommandQuery::List(filter))
+}
+
+impl CommandQuery {
+    /// The answer.
+    pub fn answer(&self) -> Reply {
+        match self {
+            CommandQuery::All => Reply::Array(commands().map(info).collect()),
+            CommandQuery::Count => Reply::Integer(commands().count() as i64),
+            CommandQuery::Info { names } => {
+                let infos = names
+                    .iter()
+                    .map(|name| lookup(name).map_or(Reply::Null, info));
+                Reply::Array(infos.collect())
+            }
+            CommandQuery::Docs { names } if names.is_empty() => {
+                Reply::Map(commands().map(docs).collect())
+            }
+            CommandQuery::Docs { names } => Reply::Map(
+                names
+                    .iter()
+                    .filter_map(|name| lookup(name))
+                    .map(docs)
+                    .collect(),
+            ),
+            CommandQuery::List(filter) => list(filter),
+            CommandQuery::GetKeys { request } => keys_of(request),
+        }
+    }
+}
+
+fn words(text: &'static str) -> impl Iterator<Item = &'static str> {
+    text.split_ascii_whitespace()
+}
+
+fn statuses(text: &'static str) -> Reply {
+    Reply::Set(words(text).map(|word| Reply::Simple(word.into())).collect())
+}
+
+fn number(number: i32) -> Reply {
+    Reply::Integer(i64::from(number))
+}
+
+/// One command as COMMAND INFO gives it: ten fields.
+fn info(spec: &'static CommandSpec) -> Reply {
+    let (first_key, last_key, key_step) = spec.keys;
+    Reply::Array(vec![
+        Reply::text(spec.name),
+        number(spec.arity),
+        statuses(spec.flags),
+        number(first_key),
+        number(last_key),
+        number(key_step),
+        statuses(spec.categories),
+        Reply::Array(words(spec.tips).map(Reply::text).collect()),
+        key_specs(spec),
+        Reply::Array(spec.subcommands().map(info).collect()),
+    ])
+}
+
+/// Where the keys are, in the form of Redis 7. All our commands have theirs at fixed positions.
+fn key_specs(spec: &'static CommandSpec) -> Reply {
+    let (first_key, last_key, key_step) = spec.keys;
+    if first_key == 0 {
+        return Reply::Array(Vec::new());
+    }
+    let step = |kind, fields| {
+        Reply::Map(vec![
+            (Reply::text("type"), Reply::text(kind)),
+            (Reply::text("spec"), Reply::Map(fields)),
+        ])
+    };
+    let last_from_first = if last_key < 0 {
+        last_key
+    } else {
+        last_key - first_key
+    };
+    let range = vec![
+        (Reply::text("lastkey"), number(last_from_first)),
+        (Reply::text("keystep"), number(key_step)),
+        (Reply::text("limit"), number(0)),
+    ];
+    Reply::Array(vec![Reply::Map(vec![
+        (Reply::text("flags"), statuses(spec.key_flags)),
+        (
+            Reply::text("begin_search"),
+            step("index", vec![(Reply::text("index"), number(first_key))]),
+        ),
+        (Reply::text("find_keys"), step("range", range)),
+    ])])
+}
+
+/// One command as COMMAND DOCS gives it.
+fn docs(spec: &'static CommandSpec) -> (Reply, Reply) {
+    let mut fields = vec![
+        (Reply::text("summary"), Reply::text(spec.summary)),
+        (Reply::text("since"), Reply::text(spec.since)),
+        (Reply::text("group"), Reply::text(spec.group)),
+    ];
+    let subcommands: Vec<_> = spec.subcommands().map(docs).collect();
+    if !subcommands.is_empty() {
+        fields.push((Reply::text("subcommands"), Reply::Map(subcommands)));
+    }
+    (Reply::text(spec.name), Reply::Map(fields))
+}
+
+fn list(filter: &ListFilter) -> Reply {
+    let all = commands().flat_map(|spec| std::iter::once(spec).chain(spec.subcommands()));
+    let listed = all.filter(|spec| match filter {
+        ListFilter::All => true,
+        ListFilter::Module => false,
+        ListFilter::Category(category) => words(spec.categories)
+            .filter_map(|known| known.strip_prefix('@'))
+            .any(|known| is_option(category, known)),
+        ListFilter::Pattern(pattern) => glob_matches(pattern, spec.name.as_bytes(), true),
+    });
+    Reply::Array(listed.map(|spec| Reply::text(spec.name)).collect())
+}
+
+fn keys_of(request: &[Bytes]) -> Reply {
+    let Some(spec) = request.first().and_then(|name| lookup(name)) else {
+        return Reply::error("ERR Invalid command specified");
+    };
+    let (first_key, last_key, key_step) = spec.keys;
+    if first_key == 0 {
+        return Reply::error("ERR The command has no key arguments");
+    }
+    if !spec.accepts(request.len()) {
+        return Reply::error("ERR Invalid number of arguments specified for command");
+    }
+    let position = |key: i32| {
+        let distance = key.unsigned_abs() as usize;
+        if key < 0 {
+            request.len().saturating_sub(distance)
+        } else {
+            distance
+        }
+    };
+    let (first, last) = (position(first_key), position(last_key));
+    let step = (key_step.max(1)) as usize;
+    let keys = request.iter().take(last + 1).skip(first).step_by(step);
+    Reply::Array(keys.cloned().map(Reply::Bulk).collect())
+}

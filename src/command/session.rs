@@ -1,0 +1,233 @@
+//! Commands about the connection, the node and the cluster. Parsed here into plain data; the
+//! server answers them.
+
+use bytes::Bytes;
+
+use super::args::{NOT_AN_INTEGER, arg, integer, is_option, printable, rest, wrong_arity};
+use super::client::{UNCLEAN_NAME, is_clean};
+use super::{ClientCommand, Command, CommandQuery, CommandSpec, SentinelCommand, parse_integer};
+use crate::resp::{Reply, Version};
+
+/// A command that the server answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionCommand {
+    /// PING.
+    Ping {
+        /// What to send back instead of PONG.
+        message: Option<Bytes>,
+    },
+    /// ECHO.
+    Echo {
+        /// What to send back.
+        message: Bytes,
+    },
+    /// HELLO.
+    Hello(HelloCommand),
+    /// AUTH.
+    Auth {
+        /// The user; none means `default`.
+        user: Option<Bytes>,
+        /// The password.
+        password: Bytes,
+    },
+    /// SELECT 0. There is one database, so any other is refused when parsed.
+    Select,
+    /// CLIENT and a subcommand.
+    Client(ClientCommand),
+    /// COMMAND and its subcommands; [`CommandQuery::answer`] answers it.
+    Command(CommandQuery),
+    /// INFO.
+    Info {
+        /// Names of sections, lower-case; empty: the default ones.
+        sections: Vec<String>,
+    },
+    /// ROLE.
+    Role,
+    /// CONFIG GET.
+    ConfigGet {
+        /// Glob patterns over parameter names.
+        patterns: Vec<Bytes>,
+    },
+    /// SENTINEL and a subcommand.
+    Sentinel(SentinelCommand),
+    /// QUIT.
+    Quit,
+    /// RESET.
+    Reset,
+    /// SUBSCRIBE.
+    Subscribe {
+        /// At least one channel.
+        channels: Vec<Bytes>,
+    },
+    /// PSUBSCRIBE.
+    PSubscribe {
+        /// At least one glob pattern.
+        patterns: Vec<Bytes>,
+    },
+    /// UNSUBSCRIBE.
+    Unsubscribe {
+        /// Channels; empty: all.
+        channels: Vec<Bytes>,
+    },
+    /// PUNSUBSCRIBE.
+    PUnsubscribe {
+        /// Patterns; empty: all.
+        patterns: Vec<Bytes>,
+    },
+    /// PUBLISH.
+    Publish {
+        /// The channel.
+        channel: Bytes,
+        /// The message.
+        message: Bytes,
+    },
+    /// WAIT.
+    Wait {
+        /// How many standbys must hold this connection's writes.
+        replicas: u64,
+        /// How long to wait, in milliseconds; 0: without end.
+        timeout_ms: u64,
+    },
+    /// TIME.
+    Time,
+    /// An HTTP request on the client port: close the connection without an answer.
+    CrossProtocol,
+}
+
+/// HELLO's arguments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HelloCommand {
+    /// The version to switch to; none: stay.
+    pub version: Option<Version>,
+    /// User and password.
+    pub auth: Option<(Bytes, Bytes)>,
+    /// Name for the connection.
+    pub client_name: Option<Bytes>,
+}
+
+fn session(command: SessionCommand) -> Result<Command, Reply> {
+    Ok(Command::Session(command))
+}
+
+pub(super) fn parse_ping(spec: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    if args.len() > 2 {
+        return Err(wrong_arity(spec.name));
+    }
+    session(SessionCommand::Ping {
+        message: args.get(1).cloned(),
+    })
+}
+
+pub(super) fn parse_echo(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    session(SessionCommand::Echo {
+        message: arg(args, 1),
+    })
+}
+
+pub(super) fn parse_hello(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    let mut hello = HelloCommand::default();
+    if let Some(version) = args.get(1) {
+        hello.version = Some(match parse_integer(version) {
+            Some(2) => Version::Resp2,
+            Some(3) => Version::Resp3,
+            Some(_) => return Err(Reply::error("NOPROTO unsupported protocol version")),
+            None => {
+                let text = "ERR Protocol version is not an integer or out of range";
+                return Err(Reply::error(text));
+            }
+        });
+    }
+    let mut options = args.get(2..).unwrap_or_default();
+    while let [option, tail @ ..] = options {
+        options = match tail {
+            [user, password, tail @ ..] if is_option(option, "AUTH") => {
+                hello.auth = Some((user.clone(), password.clone()));
+                tail
+            }
+            [name, tail @ ..] if is_option(option, "SETNAME") => {
+                if !is_clean(name) {
+                    return Err(UNCLEAN_NAME);
+                }
+                hello.client_name = Some(name.clone());
+                tail
+            }
+            _ => {
+                let option = printable(option, option.len());
+                let text = format!("ERR Syntax error in HELLO option '{option}'");
+                return Err(Reply::Error(text.into()));
+            }
+        };
+    }
+    session(SessionCommand::Hello(hello))
+}
+
+pub(super) fn parse_auth(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    match args {
+        [_, password] => session(SessionCommand::Auth {
+            user: None,
+            password: password.clone(),
+        }),
+        [_, user, password] => {
+            let user = Some(user.clone());
+            session(SessionCommand::Auth {
+                user,
+                password: password.clone(),
+            })
+        }
+        _ => Err(super::args::SYNTAX_ERROR),
+    }
+}
+
+pub(super) fn parse_select(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    let database = integer(args, 1)?;
+    if i32::try_from(database).is_err() {
+        return Err(NOT_AN_INTEGER);
+    }
+    if database != 0 {
+        return Err(Reply::error("ERR DB index is out of range"));
+    }
+    session(SessionCommand::Select)
+}
+
+pub(super) fn parse_info(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    let names = args.iter().skip(1);
+    let sections = names
+        .map(|name| printable(name, 64).to_ascii_lowercase())
+        .collect();
+    session(SessionCommand::Info { sections })
+}
+
+pub(super) fn parse_config_get(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    session(SessionCommand::ConfigGet {
+        patterns: rest(args, 2),
+    })
+}
+
+pub(super) fn parse_role(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {
+    session(SessionCommand::Role)
+}
+
+pub(super) fn parse_quit(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {
+    session(SessionCommand::Quit)
+}
+
+pub(super) fn parse_reset(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {
+    session(SessionCommand::Reset)
+}
+
+pub(super) fn parse_time(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {
+    session(SessionCommand::Time)
+}
+
+pub(super) fn parse_wait(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    let replicas = u64::try_from(integer(args, 1)?).unwrap_or(0);
+    let timeout = args.get(2).and_then(|text| parse_integer(text));
+    let timeout = timeout.ok_or(Reply::error(
+        "ERR timeout is not an integer or out of range",
+    ))?;
+    let timeout_ms = u64::try_from(timeout).map_err(|_| Reply::error("ERR timeout is negative"))?;
+    session(SessionCommand::Wait {
+        replicas,
+        timeout_ms,
+    })
+}

@@ -1,0 +1,131 @@
+//! Carrying effects out.
+
+use hashbrown::HashTable;
+
+use super::digest::entry_digest;
+use super::effects::EffectIter;
+use super::tables::Entry;
+use super::{Effect, EffectError, Effects, Keyspace};
+use crate::units::{Lsn, Millis};
+
+/// What a FLUSH has taken out. Dropping it frees every key, which may take seconds: do that
+/// without holding the lock.
+pub struct Flushed {
+    _tables: Box<[HashTable<Entry>]>,
+}
+
+impl std::fmt::Debug for Flushed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Flushed")
+    }
+}
+
+impl Keyspace {
+    /// Carries out the effects of record `lsn`.
+    pub fn apply(&mut self, effects: &Effects, lsn: Lsn) {
+        for effect in effects.iter() {
+            self.apply_one(effect, lsn);
+        }
+        self.pending.advance(lsn);
+    }
+
+    /// Carries out the effects that `payload` of record `lsn` (or a part of a snapshot) encodes.
+    /// All or nothing: the whole payload is checked before anything is touched.
+    pub fn apply_encoded(&mut self, payload: &[u8], lsn: Lsn) -> Result<(), EffectError> {
+        EffectIter::new(payload).try_for_each(|effect| effect.map(|_| ()))?;
+        for effect in EffectIter::new(payload) {
+            self.apply_one(effect?, lsn);
+        }
+        self.pending.advance(lsn);
+        Ok(())
+    }
+
+    /// What the last FLUSH took out, if any: to be dropped after the lock has been let go.
+    pub fn take_flushed(&mut self) -> Option<Flushed> {
+        self.flushed.take()
+    }
+
+    fn apply_one(&mut self, effect: Effect<'_>, lsn: Lsn) {
+        match effect {
+            Effect::Set {
+                key,
+                value,
+                expire_at,
+            } => {
+                let hash = self.tables.hash(key);
+                self.pending.touch(hash, lsn);
+                self.set(Entry::new(hash, key, value, expire_at));
+            }
+            Effect::Del { key } => {
+                let hash = self.tables.hash(key);
+                self.pending.touch(hash, lsn);
+                if let Some(old) = self.tables.remove(hash, key) {
+                    self.forget(&old);
+                }
+            }
+            Effect::Expire { key, expire_at } => {
+                let hash = self.tables.hash(key);
+                self.pending.touch(hash, lsn);
+                self.set_expiry(hash, key, expire_at);
+            }
+            Effect::Flush => {
+                self.pending.touch_all(lsn);
+                self.expiries.clear();
+                self.digest = 0;
+                self.bytes = 0;
+                self.flushed = Some(Flushed {
+                    _tables: self.tables.take(),
+                });
+            }
+        }
+    }
+
+    fn set(&mut self, entry: Entry) {
+        self.digest = self.digest.wrapping_add(entry_digest(&entry));
+        self.bytes += entry.bytes();
+        let (hash, expire_at) = (entry.hash, entry.expire_at());
+        if let Some(old) = self.tables.insert(entry) {
+            self.forget(&old);
+        }
+        if let Some(at) = expire_at {
+            self.expiries.add(at, hash);
+        }
+    }
+
+    /// Takes an entry that is no longer in the tables out of everything that describes them.
+    fn forget(&mut self, old: &Entry) {
+        self.digest = self.digest.wrapping_sub(entry_digest(old));
+        self.bytes -= old.bytes();
+        if let Some(at) = old.expire_at() {
+            self.unindex(at, old.hash);
+        }
+    }
+
+    fn set_expiry(&mut self, hash: u64, key: &[u8], expire_at: Option<Millis>) {
+        let Some(entry) = self.tables.find_mut(hash, key) else {
+            return;
+        };
+        let old = entry.expire_at();
+        if old == expire_at {
+            return;
+        }
+        self.digest = self.digest.wrapping_sub(entry_digest(entry));
+        entry.set_expire_at(expire_at);
+        self.digest = self.digest.wrapping_add(entry_digest(entry));
+        if let Some(at) = old {
+            self.unindex(at, hash);
+        }
+        if let Some(at) = expire_at {
+            self.expiries.add(at, hash);
+        }
+    }
+
+    /// Takes one key that had this expiry, and has it no more, out of the index.
+    fn unindex(&mut self, at: Millis, hash: u64) {
+        let shared = self
+            .tables
+            .with_hash(hash)
+            .any(|entry| entry.expire_at() == Some(at));
+        self.expiries.remove(at, hash, shared);
+    }
+}

@@ -1,0 +1,202 @@
+//! Where the entries are: many small hash tables instead of one large.
+//!
+//! One table of 100 million entries stalls for seconds when it grows; one of 4,096 tables has
+//! 25 thousand and takes a millisecond. The highest bits of a key's hash choose the table, so that
+//! going through the tables in order is going through the keys in hash order.
+
+use std::hash::{BuildHasher, RandomState};
+
+use bytes::Bytes;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Slot;
+
+use crate::units::Millis;
+
+/// The number of tables is two to this power.
+const TABLE_BITS: u32 = 12;
+const TABLES: usize = 1 << TABLE_BITS;
+
+/// One key. 64 bytes, a cache line, besides the key's and the value's own.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// The key's position: growing a table needs no look at the keys, and SCAN sorts by it.
+    pub(super) hash: u64,
+    /// Milliseconds since 1970; 0 for none.
+    expire_at_ms: u64,
+    pub(super) key: Box<[u8]>,
+    /// Shared with replies on their way out, so that a large value is not copied under the lock.
+    pub(super) value: Bytes,
+}
+
+/// Bytes of the allocations around a key and a value, roughly.
+const ALLOCATION_BYTES: usize = 32;
+
+impl Entry {
+    /// Copies key and value into allocations of their own.
+    pub(super) fn new(hash: u64, key: &[u8], value: &[u8], expire_at: Option<Millis>) -> Self {
+        let mut entry = Entry {
+            hash,
+            expire_at_ms: 0,
+            key: key.into(),
+            value: Bytes::copy_from_slice(value),
+        };
+        entry.set_expire_at(expire_at);
+        entry
+    }
+
+    pub(super) fn expire_at(&self) -> Option<Millis> {
+        (self.expire_at_ms > 0).then_some(Millis(self.expire_at_ms))
+    }
+
+    pub(super) fn set_expire_at(&mut self, expire_at: Option<Millis>) {
+        self.expire_at_ms = expire_at.map_or(0, |at| at.0);
+    }
+
+    /// As in Redis, a key is still there in the millisecond it expires at.
+    pub(super) fn is_expired(&self, now: Millis) -> bool {
+        self.expire_at_ms > 0 && now.0 > self.expire_at_ms
+    }
+
+    /// Bytes of key and value.
+    pub(super) fn bytes(&self) -> usize {
+        self.key.len() + self.value.len() + ALLOCATION_BYTES
+    }
+}
+
+/// All tables, and the seed of their hash.
+pub(super) struct Tables {
+    seed: RandomState,
+    tables: Box<[HashTable<Entry>]>,
+    len: usize,
+}
+
+impl std::fmt::Debug for Tables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tables")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        let tables = (0..TABLES).map(|_| HashTable::new()).collect();
+        Tables {
+            seed: RandomState::new(),
+            tables,
+            len: 0,
+        }
+    }
+}
+
+/// hashbrown takes the slot from a hash's lowest bits and a 7-bit tag from its highest, which are
+/// the same for all entries of a table here. Mixing others in keeps the tags telling.
+fn slot_hash(hash: u64) -> u64 {
+    hash ^ (hash << TABLE_BITS)
+}
+
+fn table_of(hash: u64) -> usize {
+    (hash >> (64 - TABLE_BITS)) as usize
+}
+
+impl Tables {
+    /// The position of `key`. The seed is random per process: keys are the client's choice, and
+    /// with a known hash one client could put all of its keys into one slot.
+    pub(super) fn hash(&self, key: &[u8]) -> u64 {
+        self.seed.hash_one(key)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of the tables themselves.
+    pub(super) fn table_bytes(&self) -> usize {
+        self.len * (size_of::<Entry>() + 1)
+    }
+
+    pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<&Entry> {
+        let table = self.tables.get(table_of(hash))?;
+        table.find(slot_hash(hash), |entry| {
+            entry.hash == hash && *entry.key == *key
+        })
+    }
+
+    pub(super) fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut Entry> {
+        let table = self.tables.get_mut(table_of(hash))?;
+        table.find_mut(slot_hash(hash), |entry| {
+            entry.hash == hash && *entry.key == *key
+        })
+    }
+
+    /// The entries with exactly this hash: one, but for collisions of all 64 bits.
+    pub(super) fn with_hash(&self, hash: u64) -> impl Iterator<Item = &Entry> {
+        let table = self.tables.get(table_of(hash)).into_iter();
+        table
+            .flat_map(move |table| table.iter_hash(slot_hash(hash)))
+            .filter(move |entry| entry.hash == hash)
+    }
+
+    /// Adds `entry`, or puts it in place of the one with its key, which is returned.
+    pub(super) fn insert(&mut self, entry: Entry) -> Option<Entry> {
+        let table = self.tables.get_mut(table_of(entry.hash))?;
+        let same = |other: &Entry| other.hash == entry.hash && other.key == entry.key;
+        match table.entry(slot_hash(entry.hash), same, |entry| slot_hash(entry.hash)) {
+            Slot::Occupied(mut slot) => Some(std::mem::replace(slot.get_mut(), entry)),
+            Slot::Vacant(slot) => {
+                slot.insert(entry);
+                self.len += 1;
+                None
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
+        let table = self.tables.get_mut(table_of(hash))?;
+        let same = |entry: &Entry| entry.hash == hash && *entry.key == *key;
+        let slot = table.find_entry(slot_hash(hash), same).ok()?;
+        self.len -= 1;
+        Some(slot.remove().0)
+    }
+
+    /// Takes all entries out; the seed stays, so that cursors keep their meaning.
+    pub(super) fn take(&mut self) -> Box<[HashTable<Entry>]> {
+        self.len = 0;
+        std::mem::replace(
+            &mut self.tables,
+            (0..TABLES).map(|_| HashTable::new()).collect(),
+        )
+    }
+
+    /// The entry at `index` of all, in table order; for a choice at random.
+    pub(super) fn nth(&self, mut index: usize) -> Option<&Entry> {
+        for table in &self.tables {
+            if index < table.len() {
+                return table.iter().nth(index);
+            }
+            index -= table.len();
+        }
+        None
+    }
+
+    /// All entries, in no particular order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.tables.iter().flat_map(|table| table.iter())
+    }
+
+    /// The entries at or behind `position`, in batches (one per table), each sorted by position.
+    pub(super) fn sorted_from(&self, position: u64) -> impl Iterator<Item = Vec<&Entry>> {
+        self.tables
+            .iter()
+            .skip(table_of(position))
+            .filter(|table| !table.is_empty())
+            .map(move |table| {
+                let mut batch: Vec<&Entry> = table
+                    .iter()
+                    .filter(|entry| entry.hash >= position)
+                    .collect();
+                batch.sort_unstable_by_key(|entry| entry.hash);
+                batch
+            })
+    }
+}

@@ -1,0 +1,612 @@
+//! What the operator says: TOML keys, defaults, checks. Turned into plain settings, and from
+//! those into the takeover machine's configuration.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::peer::Secret;
+use crate::replica::{Kind, Level, MaxLoss, Member, Mode};
+use crate::units::{Micros, NodeId};
+use crate::wal::Fsync;
+
+/// What is wrong with a configuration; one sentence that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+fn wrong<T>(what: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError(what.into()))
+}
+
+/// The file as it is written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    /// This node's number.
+    pub id: Option<u32>,
+    /// Where it keeps its data.
+    pub data_dir: Option<PathBuf>,
+    /// Where clients connect.
+    pub client_addr: Option<String>,
+    /// Where members connect.
+    pub peer_addr: Option<String>,
+    /// Where health, metrics and commands are.
+    pub http_addr: Option<String>,
+    /// `[cluster]`.
+    pub cluster: ClusterFile,
+    /// `[heartbeat]`.
+    pub heartbeat: HeartbeatFile,
+    /// `[wal]`.
+    pub wal: WalFile,
+    /// `[limits]`.
+    pub limits: LimitsFile,
+}
+
+/// `[cluster]` as it is written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct ClusterFile {
+    pub name: Option<String>,
+    pub mode: Option<Mode>,
+    pub level: Option<Level>,
+    pub copies: Option<u32>,
+    pub acks: Option<u32>,
+    pub semi_sync_timeout: Option<Span>,
+    pub max_loss: Option<Text>,
+    pub max_lag: Option<Text>,
+    pub secret_file: Option<PathBuf>,
+    pub write_timeout: Option<Span>,
+    pub member: Vec<MemberFile>,
+}
+
+/// `[[cluster.member]]` as it is written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct MemberFile {
+    pub id: u32,
+    pub peer_addr: String,
+    pub client_addr: String,
+    pub http_addr: Option<String>,
+    pub role: Option<String>,
+    pub vote: Option<bool>,
+    pub priority: Option<u32>,
+    pub tags: Vec<String>,
+}
+
+/// `[heartbeat]` as it is written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct HeartbeatFile {
+    pub interval: Option<Span>,
+    pub timeout: Option<Span>,
+    pub threshold: Option<u32>,
+    pub lease: Option<Span>,
+    pub refused_is_dead: Option<bool>,
+}
+
+/// `[wal]` as it is written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct WalFile {
+    pub fsync: Option<String>,
+    pub segment_size: Option<Text>,
+    pub retain: Option<Text>,
+    pub stall: Option<Span>,
+}
+
+/// `[limits]` as it is written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct LimitsFile {
+    pub max_clients: Option<u32>,
+}
+
+/// A span of time: `"100 ms"`, `"1s"`, or a number of milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Text")]
+pub struct Span(pub Duration);
+
+/// A TOML string or number.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Text {
+    /// A number.
+    Number(u64),
+    /// A string.
+    String(String),
+}
+
+impl TryFrom<Text> for Span {
+    type Error = String;
+
+    fn try_from(text: Text) -> Result<Span, String> {
+        match text {
+            Text::Number(ms) => Ok(Span(Duration::from_millis(ms))),
+            Text::String(text) => match humantime::parse_duration(&text) {
+                Ok(span) => Ok(Span(span)),
+                Err(error) => Err(format!("\"{text}\" is no span of time ({error}); say \"100 ms\"")),
+            },
+        }
+    }
+}
+
+/// A size in bytes: `"64 MiB"`, or a number.
+pub fn parse_bytes(text: &Text) -> Result<u64, ConfigError> {
+    let text = match text {
+        Text::Number(bytes) => return Ok(*bytes),
+        Text::String(text) => text.trim(),
+    };
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let factor: Option<u64> = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "kib" | "k" | "kb" => Some(1 << 10),
+        "mib" | "m" | "mb" => Some(1 << 20),
+        "gib" | "g" | "gb" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = digits.parse::<u64>().ok().zip(factor).and_then(|(n, f)| n.checked_mul(f));
+    bytes.ok_or_else(|| ConfigError(format!("\"{text}\" is no size; say \"64 MiB\"")))
+}
+
+/// One member, settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberSettings {
+    /// For the machine.
+    pub member: Member,
+    /// Where others reach it.
+    pub peer_addr: String,
+    /// Where clients are sent.
+    pub client_addr: String,
+    /// Where its HTTP is, if told.
+    pub http_addr: Option<String>,
+}
+
+/// Everything a node is told, settled.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // Each is the TOML key of the same name; units are in the type.
+pub struct Settings {
+    pub id: NodeId,
+    pub data_dir: PathBuf,
+    pub client_addr: String,
+    pub peer_addr: String,
+    pub http_addr: String,
+    pub name: String,
+    pub mode: Mode,
+    pub level: Option<Level>,
+    pub copies: Option<u32>,
+    pub acks: u32,
+    pub semi_sync_timeout: Duration,
+    pub max_loss: MaxLoss,
+    pub max_lag_records: Option<u64>,
+    pub secret: Option<Secret>,
+    pub secret_text: Option<String>,
+    pub write_timeout: Duration,
+    pub members: Vec<MemberSettings>,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub threshold: u32,
+    pub lease: Duration,
+    pub refused_is_dead: bool,
+    pub fsync: Fsync,
+    pub segment_bytes: u64,
+    pub retain_bytes: u64,
+    pub stall: Duration,
+    pub max_clients: u32,
+    pub bootstrap: bool,
+}
+
+/// Reads a file.
+pub fn read(path: &Path) -> Result<File, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError(format!("{}: {error}", path.display())))?;
+    parse(&text).map_err(|ConfigError(what)| ConfigError(format!("{}: {what}", path.display())))
+}
+
+/// Reads a file's text. An unknown key is an error that names the nearest valid one.
+pub fn parse(text: &str) -> Result<File, ConfigError> {
+    toml::from_str::<File>(text).map_err(|error| {
+        let message = error.message();
+        let place = error.span().map_or(String::new(), |span| {
+            let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
+            format!("line {line}: ")
+        });
+        ConfigError(format!("{place}{}", suggest(message).unwrap_or_else(|| message.to_string())))
+    })
+}
+
+/// "unknown field `x`, expected one of `a`, `b`" with the nearest first.
+fn suggest(message: &str) -> Option<String> {
+    let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let found = quoted.next()?;
+    let nearest = quoted.min_by_key(|valid| distance(found, valid))?;
+    Some(format!("unknown key `{found}`; did you mean `{nearest}`?"))
+}
+
+/// Edit distance (Wagner and Fischer, 1974).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn loss(text: Option<&Text>) -> Result<MaxLoss, ConfigError> {
+    let text = match text {
+        None | Some(Text::Number(0)) => return Ok(MaxLoss::Nothing),
+        Some(Text::Number(records)) => return Ok(MaxLoss::Records(*records)),
+        Some(Text::String(text)) => text.trim(),
+    };
+    if text == "0" {
+        return Ok(MaxLoss::Nothing);
+    }
+    if let Some(digits) = text.strip_suffix("records").map(str::trim)
+        && let Ok(records) = digits.parse()
+    {
+        return Ok(MaxLoss::Records(records));
+    }
+    match humantime::parse_duration(text) {
+        Ok(span) => Ok(MaxLoss::SpanMs(span.as_millis() as u64)),
+        Err(_) => wrong(format!(
+            "max_loss = \"{text}\": say 0, \"1000 records\" (needs max_lag) or a span such as \"1 s\""
+        )),
+    }
+}
+
+fn lag(text: Option<&Text>) -> Result<Option<u64>, ConfigError> {
+    match text {
+        None => Ok(None),
+        Some(Text::Number(records)) => Ok(Some(*records)),
+        Some(Text::String(text)) => {
+            let digits = text.trim().strip_suffix("records").unwrap_or(text).trim();
+            let records = digits.parse().map(Some);
+            records.or_else(|_| wrong(format!("max_lag = \"{text}\": say \"1000 records\"")))
+        }
+    }
+}
+
+fn fsync(text: Option<&str>) -> Result<Fsync, ConfigError> {
+    match text {
+        None | Some("always") => Ok(Fsync::Always),
+        Some("interval") => Ok(Fsync::Interval(Duration::from_secs(1))),
+        Some("os") => Ok(Fsync::Os),
+        Some(other) => wrong(format!("wal.fsync = \"{other}\": say always, interval or os")),
+    }
+}
+
+fn member(file: &MemberFile) -> Result<MemberSettings, ConfigError> {
+    let kind = match file.role.as_deref() {
+        None | Some("data") => Kind::Data,
+        Some("witness") => Kind::Witness,
+        Some(other) => {
+            return wrong(format!("member {}: role = \"{other}\": say data or witness", file.id));
+        }
+    };
+    if file.id == 0 || file.peer_addr.is_empty() || file.client_addr.is_empty() {
+        return wrong(format!(
+            "member {}: id (from 1), peer_addr and client_addr are needed",
+            file.id
+        ));
+    }
+    let member = Member {
+        id: NodeId(file.id),
+        kind,
+        vote: file.vote.unwrap_or(true),
+        priority: file.priority.unwrap_or(1),
+    };
+    Ok(MemberSettings {
+        member,
+        peer_addr: file.peer_addr.clone(),
+        client_addr: file.client_addr.clone(),
+        http_addr: file.http_addr.clone(),
+    })
+}
+
+/// A member as `--member ID=PEER_ADDR/CLIENT_ADDR[/witness]`.
+pub fn parse_member(text: &str) -> Result<MemberFile, ConfigError> {
+    let usage = || ConfigError(format!("--member {text}: say ID=PEER_ADDR/CLIENT_ADDR[/witness]"));
+    let (id, rest) = text.split_once('=').ok_or_else(usage)?;
+    let mut parts = rest.split('/');
+    let (peer, client) = parts.next().zip(parts.next()).ok_or_else(usage)?;
+    let role = parts.next();
+    if parts.next().is_some() || role.is_some_and(|role| role != "witness") {
+        return Err(usage());
+    }
+    Ok(MemberFile {
+        id: id.parse().map_err(|_| usage())?,
+        peer_addr: peer.to_string(),
+        client_addr: client.to_string(),
+        role: role.map(str::to_string),
+        ..MemberFile::default()
+    })
+}
+
+impl Settings {
+    /// Settles a file: defaults filled in, contradictions refused.
+    pub fn settle(file: File) -> Result<Settings, ConfigError> {
+        let cluster = &file.cluster;
+        let client_addr = file.client_addr.unwrap_or_else(|| "127.0.0.1:7379".into());
+        let peer_addr = file.peer_addr.unwrap_or_else(|| "127.0.0.1:7380".into());
+        let http_addr = file.http_addr.unwrap_or_else(|| "127.0.0.1:7381".into());
+        let mut members: Vec<MemberSettings> =
+            cluster.member.iter().map(member).collect::<Result<_, _>>()?;
+        let id = NodeId(match file.id {
+            Some(id) => id,
+            None if members.is_empty() => 1,
+            None => return wrong("which member is this node? Say --id N (id in the file)"),
+        });
+        if members.is_empty() {
+            members.push(MemberSettings {
+                member: Member { id, kind: Kind::Data, vote: true, priority: 1 },
+                peer_addr: peer_addr.clone(),
+                client_addr: client_addr.clone(),
+                http_addr: Some(http_addr.clone()),
+            });
+        }
+        let (secret, secret_text) = read_secret(cluster.secret_file.as_deref())?;
+        let ms = |span: Option<Span>, default: u64| {
+            span.map_or(Duration::from_millis(default), |span| span.0)
+        };
+        let data_nodes = members.iter().filter(|m| m.member.kind == Kind::Data).count();
+        let single = data_nodes == 1;
+        let settings = Settings {
+            id,
+            data_dir: file.data_dir.unwrap_or_else(|| PathBuf::from(format!("understudy-{id}"))),
+            client_addr,
+            peer_addr,
+            http_addr,
+            name: cluster.name.clone().unwrap_or_else(|| "understudy".into()),
+            mode: cluster.mode.unwrap_or(Mode::SemiSync),
+            level: cluster.level,
+            copies: cluster.copies,
+            acks: cluster.acks.unwrap_or(u32::from(!single)),
+            semi_sync_timeout: ms(cluster.semi_sync_timeout, 1000),
+            max_loss: loss(cluster.max_loss.as_ref())?,
+            max_lag_records: lag(cluster.max_lag.as_ref())?,
+            secret,
+            secret_text,
+            write_timeout: ms(cluster.write_timeout, 5000),
+            members,
+            interval: ms(file.heartbeat.interval, 100),
+            timeout: ms(file.heartbeat.timeout, 100),
+            threshold: file.heartbeat.threshold.unwrap_or(3),
+            lease: ms(file.heartbeat.lease, 600),
+            refused_is_dead: file.heartbeat.refused_is_dead.unwrap_or(true),
+            fsync: fsync(file.wal.fsync.as_deref())?,
+            segment_bytes: size(file.wal.segment_size.as_ref(), 64 << 20)?,
+            retain_bytes: size(file.wal.retain.as_ref(), 256 << 20)?,
+            stall: ms(file.wal.stall, 2000),
+            max_clients: file.limits.max_clients.unwrap_or(10_000),
+            bootstrap: false,
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let mut seen = HashSet::new();
+        for member in &self.members {
+            if !seen.insert(member.member.id) {
+                return wrong(format!("member {} is listed twice", member.member.id));
+            }
+        }
+        let known: Vec<String> = self.members.iter().map(|m| m.member.id.to_string()).collect();
+        let Some(own) = self.members.iter().find(|m| m.member.id == self.id) else {
+            return wrong(format!("node {} is not a member; members: {}", self.id, known.join(", ")));
+        };
+        let data = self.members.iter().filter(|m| m.member.kind == Kind::Data && m.member.vote);
+        let data = data.count() as u32;
+        if data == 0 {
+            return wrong("no voting data node is listed: nobody could ever be primary");
+        }
+        if self.mode == Mode::Sync {
+            if self.fsync != Fsync::Always {
+                return wrong("mode = \"sync\" needs wal.fsync = \"always\"");
+            }
+            if self.level == Some(Level::Received) {
+                return wrong("mode = \"sync\" needs level = \"synced\" or \"applied\"");
+            }
+        }
+        if self.level.is_some_and(|level| level >= Level::Synced) && self.fsync != Fsync::Always {
+            return wrong("level = \"synced\" needs wal.fsync = \"always\"");
+        }
+        if self.copies.is_some_and(|copies| copies == 0 || copies > data) {
+            return wrong(format!("copies must be from 1 to {data}, the number of data nodes"));
+        }
+        if self.threshold == 0 || self.interval.is_zero() {
+            return wrong("heartbeat.threshold and heartbeat.interval must be above 0");
+        }
+        if self.lease < self.interval * 2 {
+            return wrong("heartbeat.lease must be at least two heartbeat intervals");
+        }
+        self.check_addresses(own)
+    }
+
+    fn check_addresses(&self, own: &MemberSettings) -> Result<(), ConfigError> {
+        if self.segment_bytes < 1 << 16 {
+            return wrong("wal.segment_size must be at least 64 KiB");
+        }
+        let open = |addr: &str| !is_loopback(addr);
+        let members_open = self.members.iter().any(|m| open(&m.peer_addr));
+        if self.secret.is_none() && (members_open || open(&self.peer_addr)) {
+            return wrong(
+                "members beyond loopback need a secret: put one into a file and say \
+                 cluster.secret_file",
+            );
+        }
+        if self.secret.is_none() && open(&self.http_addr) {
+            return wrong("http_addr beyond loopback needs cluster.secret_file");
+        }
+        let port = |addr: &str| addr.rsplit_once(':').is_some_and(|(_, p)| p.parse::<u16>().is_ok());
+        let own_addresses = [&self.client_addr, &self.peer_addr, &self.http_addr];
+        let all = own_addresses.into_iter().chain([&own.peer_addr, &own.client_addr]);
+        for addr in all {
+            if !port(addr) {
+                return wrong(format!("\"{addr}\" is no address; say HOST:PORT"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sentences for `config check` and `status`: what this set-up can and cannot do.
+    pub fn notes(&self) -> Vec<String> {
+        let voters: Vec<&Member> =
+            self.members.iter().map(|m| &m.member).filter(|m| m.vote).collect();
+        let data = voters.iter().filter(|m| m.kind == Kind::Data).count();
+        let all_data = self.members.iter().filter(|m| m.member.kind == Kind::Data).count();
+        let mut notes = Vec::new();
+        if voters.len() == 1 && all_data > 1 {
+            notes.push(
+                "One voter: there is no automatic takeover. The first node goes on alone when \
+                 others are gone; a person promotes another with `promote --force --lost ID`."
+                    .to_string(),
+            );
+        }
+        if voters.len() == 2 {
+            notes.push(
+                "Two voters: the loss of either stops both. Add a witness, or set vote = false on \
+                 one."
+                    .to_string(),
+            );
+        }
+        if self.mode == Mode::Sync && data == 2 {
+            notes.push(
+                "Sync on two data nodes never writes alone: when one is gone the other serves \
+                 reads, and writes wait for it."
+                    .to_string(),
+            );
+        }
+        if self.mode == Mode::Async && self.max_loss == MaxLoss::Nothing && voters.len() > 1 {
+            notes.push(
+                "Async with max_loss = 0 never takes over by itself: no standby can know that it \
+                 has everything."
+                    .to_string(),
+            );
+        }
+        if matches!(self.max_loss, MaxLoss::Records(_)) && self.max_lag_records.is_none() {
+            notes.push(
+                "max_loss in records without max_lag always refuses: the loss is not bounded in \
+                 records."
+                    .to_string(),
+            );
+        }
+        notes
+    }
+
+    /// The machine's configuration; the numbers drawn at start are the caller's.
+    pub fn machine(&self, process: u64, boot: u128) -> crate::replica::Config {
+        let micros = |span: Duration| Micros(span.as_micros() as u64);
+        let drawn = || u128::from(super::clock::draw());
+        crate::replica::Config {
+            id: self.id,
+            members: self.members.iter().map(|m| m.member).collect(),
+            mode: self.mode,
+            level: self.level,
+            copies: self.copies,
+            acks: self.acks,
+            semi_sync_timeout: micros(self.semi_sync_timeout),
+            max_lag_records: self.max_lag_records,
+            max_loss: self.max_loss,
+            interval: micros(self.interval),
+            timeout: micros(self.timeout),
+            threshold: self.threshold,
+            lease: micros(self.lease),
+            refused_is_dead: self.refused_is_dead,
+            bootstrap: self.bootstrap,
+            new_cluster_id: (drawn() << 64 | drawn()).max(1),
+            new_incarnation: super::clock::draw(),
+            process,
+            boot,
+        }
+    }
+
+    /// A member's settings.
+    pub fn member(&self, id: NodeId) -> Option<&MemberSettings> {
+        self.members.iter().find(|member| member.member.id == id)
+    }
+
+    /// What this node stores.
+    pub fn kind(&self) -> Kind {
+        self.member(self.id).map_or(Kind::Data, |member| member.member.kind)
+    }
+}
+
+fn size(text: Option<&Text>, default: u64) -> Result<u64, ConfigError> {
+    text.map_or(Ok(default), parse_bytes)
+}
+
+fn read_secret(path: Option<&Path>) -> Result<(Option<Secret>, Option<String>), ConfigError> {
+    let Some(path) = path else { return Ok((None, None)) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError(format!("secret_file {}: {error}", path.display())))?;
+    let text = text.trim().to_string();
+    let secret = Secret::new(text.as_bytes())
+        .map_err(|error| ConfigError(format!("secret_file {}: {error}", path.display())))?;
+    Ok((Some(secret), Some(text)))
+}
+
+fn is_loopback(addr: &str) -> bool {
+    let host = addr.rsplit_once(':').map_or(addr, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let error = parse("[cluster]\nmax_los = 0\n").unwrap_err().0;
+        assert!(error.contains("unknown key `max_los`; did you mean `max_loss`?"), "{error}");
+        assert!(error.starts_with("line 2"), "{error}");
+    }
+
+    #[test]
+    fn defaults_are_a_single_primary() {
+        let settings = Settings::settle(File::default()).unwrap();
+        assert_eq!(settings.client_addr, "127.0.0.1:7379");
+        assert_eq!((settings.members.len(), settings.id), (1, NodeId(1)));
+        assert_eq!(settings.lease, Duration::from_millis(600));
+    }
+
+    #[test]
+    fn contradictions_are_refused_with_a_sentence() {
+        let member = "[[cluster.member]]\nid = 1\npeer_addr = '127.0.0.1:1'\n\
+                      client_addr = '127.0.0.1:2'\n";
+        let cases = [
+            ("[wal]\nfsync = 'os'\n[cluster]\nmode = 'sync'\n", "needs wal.fsync"),
+            ("[cluster]\nmode = 'sync'\nlevel = 'received'\n", "needs level"),
+            ("id = 2\n", "is not a member"),
+            ("peer_addr = '0.0.0.0:1'\n", "need a secret"),
+            ("[heartbeat]\nlease = '100 ms'\n", "at least two"),
+            ("[heartbeat]\nlease = '100 parsecs'\n", "is no span of time"),
+            ("[cluster]\nmax_loss = 'some'\n", "say 0"),
+        ];
+        for (text, wanted) in cases {
+            let text = if text.starts_with("id") || text.starts_with("peer") {
+                format!("{text}{member}")
+            } else {
+                text.to_string()
+            };
+            let error = parse(&text).and_then(Settings::settle).unwrap_err().0;
+            assert!(error.contains(wanted), "{text}: {error}");
+        }
+    }
+}

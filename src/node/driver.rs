@@ -1,0 +1,459 @@
+//! The driver: gives the takeover machine everything that happens and carries out what it says.
+//!
+//! Whoever has news enters the machine under one short lock, on whatever thread it is: the log's
+//! writer after a sync, a stream after an acknowledgement, the control thread on a message or a
+//! timer. Nothing slow happens under the lock: control state is written by a thread of its own,
+//! messages go into bounded queues, reigns begin and end in the steward's task.
+//!
+//! Lock order: the driver's lock, then the log's. Nobody who holds the store's lock enters here.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+
+use super::clock;
+use super::config::Settings;
+use super::gate::{Gate, Serves};
+use super::links::Word;
+use super::reports::{ExactLoss, Reports};
+use super::stats::Stats;
+use super::store::Store;
+use crate::peer::{Identity, VersionRange};
+use crate::replica::{
+    Ack, Control, Input, Kind, LogView, Machine, Output, Report, Standing, View,
+};
+use crate::units::{Epoch, Lsn, Micros, NodeId};
+use crate::wal::{ControlFile, Fsync, Progress, SnapshotStore};
+
+/// What the steward is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    BeginReign(Epoch),
+    EndReign(Epoch),
+    PauseWrites,
+    ResumeWrites,
+}
+
+/// News for those who wait for an operation's end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeEvent {
+    /// A switchover came to nothing.
+    SwitchoverFailed(String),
+    /// A forced promotion came to nothing.
+    PromoteFailed(String),
+    /// This node's reign of the epoch is over.
+    ReignEnded(Epoch),
+    /// Another primary is known (`+switch-master`).
+    PrimaryChanged {
+        /// Before.
+        old: Option<NodeId>,
+        /// Now.
+        new: NodeId,
+    },
+}
+
+/// Control state waiting to be made durable; a later one replaces an earlier one.
+#[derive(Debug, Default)]
+pub(super) struct PersistSlot {
+    pub(super) next: Mutex<(Option<(u64, Box<Control>)>, bool)>,
+    pub(super) changed: Condvar,
+}
+
+struct Driver {
+    machine: Machine,
+    last_log: LogView,
+    last_primary: Option<NodeId>,
+    deadline: Micros,
+}
+
+/// What a node knows of the newest snapshot it stands on, and whether its keyspace is whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Standpoint {
+    /// The keyspace is exact once this is applied (a fuzzy snapshot's end).
+    pub(super) exact_from: Lsn,
+    /// The keyspace is being rebuilt.
+    pub(super) rebuilding: bool,
+}
+
+/// One node, shared by all its parts.
+pub struct Node {
+    /// What the operator said.
+    pub settings: Settings,
+    /// The data.
+    pub store: Arc<Store>,
+    /// Counters.
+    pub stats: Stats,
+    /// Takeovers known.
+    pub reports: Reports,
+    /// Snapshots.
+    pub snapshots: SnapshotStore,
+    pub(super) process: u64,
+    driver: Mutex<Driver>,
+    gate: watch::Sender<Gate>,
+    pub(super) events: broadcast::Sender<NodeEvent>,
+    pub(super) outboxes: BTreeMap<NodeId, mpsc::Sender<Word>>,
+    pub(super) orders: mpsc::UnboundedSender<Order>,
+    pub(super) acks: watch::Sender<Ack>,
+    pub(super) history: std::sync::mpsc::Sender<News>,
+    pub(super) persist: Arc<PersistSlot>,
+    pub(super) timer: Notify,
+    pub(super) standpoint: Mutex<Standpoint>,
+    /// The newest LSN that a reply of this process may have shown, and the epoch (R33).
+    pub(super) shown: Mutex<(Epoch, Lsn)>,
+    /// When this process started.
+    pub started: std::time::Instant,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("id", &self.settings.id).finish_non_exhaustive()
+    }
+}
+
+/// What `start` has made before there is a node.
+pub(super) struct Parts {
+    pub(super) settings: Settings,
+    pub(super) store: Arc<Store>,
+    pub(super) reports: Reports,
+    pub(super) snapshots: SnapshotStore,
+    pub(super) machine: Machine,
+    pub(super) process: u64,
+    pub(super) outboxes: BTreeMap<NodeId, mpsc::Sender<Word>>,
+    pub(super) orders: mpsc::UnboundedSender<Order>,
+    pub(super) exact_from: Lsn,
+    pub(super) history: std::sync::mpsc::Sender<News>,
+}
+
+/// For the historian.
+#[derive(Debug)]
+pub(super) enum News {
+    Report(Box<Report>),
+    Discarded(Epoch, ExactLoss),
+}
+
+/// Writes the history, off everybody's way.
+pub(super) fn run_historian(node: &Node, news: &std::sync::mpsc::Receiver<News>) {
+    while let Ok(item) = news.recv() {
+        match item {
+            News::Report(report) => node.reports.keep(*report),
+            News::Discarded(epoch, loss) => node.reports.discarded(epoch, loss),
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn reports_of_others(&self, epoch: Epoch, loss: ExactLoss) {
+        let _ = self.history.send(News::Discarded(epoch, loss));
+    }
+
+    pub(super) fn new(parts: Parts) -> Node {
+        Node {
+            settings: parts.settings,
+            store: parts.store,
+            stats: Stats::default(),
+            reports: parts.reports,
+            snapshots: parts.snapshots,
+            process: parts.process,
+            driver: Mutex::new(Driver {
+                machine: parts.machine,
+                last_log: LogView::default(),
+                last_primary: None,
+                deadline: Micros::ZERO,
+            }),
+            gate: watch::Sender::new(Gate::closed()),
+            events: broadcast::Sender::new(64),
+            outboxes: parts.outboxes,
+            orders: parts.orders,
+            acks: watch::Sender::new(Ack::default()),
+            history: parts.history,
+            persist: Arc::default(),
+            timer: Notify::new(),
+            standpoint: Mutex::new(Standpoint {
+                exact_from: parts.exact_from,
+                rebuilding: false,
+            }),
+            shown: Mutex::new((Epoch::ZERO, Lsn::ZERO)),
+            started: std::time::Instant::now(),
+        }
+    }
+
+    fn driver(&self) -> MutexGuard<'_, Driver> {
+        self.driver.lock().expect("the takeover machine found itself in an impossible state")
+    }
+
+    /// This node's number.
+    pub fn id(&self) -> NodeId {
+        self.settings.id
+    }
+
+    /// What sessions go by.
+    pub fn gate(&self) -> watch::Receiver<Gate> {
+        self.gate.subscribe()
+    }
+
+    /// The gate now.
+    pub fn gate_now(&self) -> Gate {
+        *self.gate.borrow()
+    }
+
+    /// News.
+    pub fn events(&self) -> broadcast::Receiver<NodeEvent> {
+        self.events.subscribe()
+    }
+
+    /// The machine's view now.
+    pub fn view(&self) -> View {
+        self.driver().machine.view()
+    }
+
+    /// What a promotion of this node would cost, and what stands against it.
+    pub fn price(&self) -> (crate::replica::LossBound, Option<&'static str>) {
+        let driver = self.driver();
+        (driver.machine.price(), driver.machine.obstacle())
+    }
+
+    /// The highest epoch promised, asked of the machine itself.
+    pub(super) fn promised(&self) -> Epoch {
+        self.driver().machine.promised()
+    }
+
+    /// When the machine wants to be woken.
+    pub(super) fn deadline(&self) -> Micros {
+        self.driver().deadline
+    }
+
+    /// Who this node is, for a handshake.
+    pub(super) fn identity(&self) -> Identity {
+        let gate = self.gate_now();
+        Identity {
+            cluster_id: gate.cluster,
+            cluster_name: self.settings.name.clone(),
+            node: self.settings.id,
+            process_incarnation: self.process,
+            membership_incarnation: gate.incarnation,
+            membership_version: 0,
+            features: 0,
+            versions: VersionRange::THIS_BUILD,
+            secret: self.settings.secret.clone(),
+        }
+    }
+
+    fn log_view(&self) -> LogView {
+        let (appended, written, synced) = self.store.log().cursors();
+        // R3: under any other fsync setting, durable means what that setting makes of it; levels
+        // above received are then a configuration error.
+        let synced = if self.settings.fsync == Fsync::Always { synced } else { written.lsn };
+        let position = crate::replica::LogPos {
+            epoch: appended.epoch,
+            lsn: appended.lsn,
+            time: appended.time,
+        };
+        LogView {
+            appended: position,
+            written: written.lsn,
+            synced: synced.min(written.lsn),
+            applied: self.store.applied(),
+        }
+    }
+
+    /// Tells the machine, and does what it says.
+    pub fn enter(&self, inputs: impl IntoIterator<Item = Input>) {
+        let mut driver = self.driver();
+        let now = clock::now();
+        let log = self.log_view();
+        if log != driver.last_log {
+            driver.last_log = log;
+            driver.machine.handle(now, Input::Log(log));
+        }
+        for input in inputs {
+            driver.machine.handle(now, input);
+        }
+        while let Some(output) = driver.machine.poll_output() {
+            self.carry_out(output);
+        }
+        self.publish(&mut driver);
+        let deadline = driver.machine.poll_deadline();
+        if deadline < driver.deadline || driver.deadline <= now.boot {
+            self.timer.notify_one();
+        }
+        driver.deadline = deadline;
+    }
+
+    fn carry_out(&self, output: Output) {
+        match output {
+            Output::Persist { generation, control } => {
+                let mut slot = self.persist.next.lock().expect("the slot is only moved in and out");
+                slot.0 = Some((generation, control));
+                self.persist.changed.notify_one();
+            }
+            Output::Send { to, envelope } => {
+                // A full queue is a peer that does not read; the protocol lives with loss.
+                if let Some(outbox) = self.outboxes.get(&to) {
+                    let _ = outbox.try_send(Word::Machine(*envelope));
+                }
+            }
+            Output::BeginReign { epoch } => {
+                tracing::info!(%epoch, "this node won; promoting");
+                Stats::add(&self.stats.takeovers, 1);
+                self.order(Order::BeginReign(epoch));
+            }
+            Output::EndReign { epoch, why } => {
+                tracing::warn!(%epoch, "stepping down: {why}");
+                let gate = *self.gate.borrow();
+                if let Ok(mut shown) = self.shown.lock() {
+                    *shown = (epoch, gate.shown);
+                }
+                let _ = self.events.send(NodeEvent::ReignEnded(epoch));
+                self.order(Order::EndReign(epoch));
+            }
+            Output::PauseWrites => self.order(Order::PauseWrites),
+            Output::ResumeWrites(why) => {
+                tracing::warn!("switchover called off: {why}");
+                let _ = self.events.send(NodeEvent::SwitchoverFailed(why));
+                self.order(Order::ResumeWrites);
+            }
+            Output::Acknowledge { to: _, ack } => {
+                let mut ack = ack;
+                if self.settings.fsync != Fsync::Always {
+                    ack.synced = ack.synced.min(self.store.log().cursors().2);
+                }
+                self.acks.send_replace(ack);
+            }
+            Output::PromoteFailed(why) => {
+                tracing::warn!("promotion failed: {why}");
+                let _ = self.events.send(NodeEvent::PromoteFailed(why));
+            }
+            Output::Report(report) => self.report(*report),
+        }
+    }
+
+    fn order(&self, order: Order) {
+        // The steward ends only with the node.
+        let _ = self.orders.send(order);
+    }
+
+    fn report(&self, report: Report) {
+        if report.first_release.is_some() {
+            let ms = |span: Option<Micros>| span.map_or(0.0, |span| span.0 as f64 / 1000.0);
+            tracing::info!(
+                epoch = %report.epoch,
+                "serving: voted in {:.1} ms, promoted in {:.1} ms, first write released after {:.1} ms; {}",
+                report.voted.0 as f64 / 1000.0,
+                ms(report.promoted),
+                ms(report.first_release),
+                if report.bound.exact_zero { "nothing lost" } else { "loss possible, see history" }
+            );
+        }
+        let _ = self.history.send(News::Report(Box::new(report)));
+    }
+
+    fn publish(&self, driver: &mut Driver) {
+        let view = driver.machine.view();
+        let following = driver.machine.following();
+        let serves = self.serves(&view);
+        let gate = Gate {
+            serves,
+            epoch: view.epoch,
+            lease_until: view.lease_until,
+            shown: view.shown,
+            released: view.released,
+            append_limit: view.append_limit,
+            primary: view.primary,
+            suspected: view.suspected,
+            following,
+            cluster: view.cluster.unwrap_or(0),
+            incarnation: view.incarnation,
+            stopping: self.gate.borrow().stopping,
+        };
+        self.gate.send_if_modified(|old| {
+            let news = *old != gate;
+            *old = gate;
+            news
+        });
+        if let Some(new) = view.primary
+            && driver.last_primary != Some(new)
+        {
+            let old = driver.last_primary.replace(new);
+            let _ = self.events.send(NodeEvent::PrimaryChanged { old, new });
+        }
+    }
+
+    fn serves(&self, view: &View) -> Serves {
+        if self.settings.kind() == Kind::Witness {
+            return Serves::Witness;
+        }
+        if view.standing == Standing::Primary {
+            return match (view.begun, view.paused) {
+                (false, _) => Serves::YoungPrimary,
+                (true, true) => Serves::PausedPrimary,
+                (true, false) => Serves::Primary,
+            };
+        }
+        let standpoint = *self.standpoint.lock().expect("the standpoint is only read and set");
+        let applied = self.store.applied();
+        // R19, R23: readers see only what is known to be released.
+        let exact = !standpoint.rebuilding
+            && applied >= standpoint.exact_from
+            && applied <= view.released
+            && view.released > Lsn::ZERO;
+        if exact { Serves::Standby } else { Serves::Unsure }
+    }
+
+    /// Tells everyone to stop.
+    pub fn stop(&self) {
+        self.gate.send_modify(|gate| gate.stopping = true);
+        if let Ok(mut slot) = self.persist.next.lock() {
+            slot.1 = true;
+        }
+        self.persist.changed.notify_all();
+        self.timer.notify_one();
+    }
+
+    /// The log's writer has news.
+    pub(super) fn on_log_progress(&self, progress: &Progress) {
+        if progress.was_sync {
+            self.stats.sync_seconds.observe(progress.took.as_secs_f64());
+        }
+        match &progress.failed {
+            None => self.enter([]),
+            Some(why) => {
+                tracing::error!("{why}");
+                self.enter([Input::Fit(false), Input::StepDown(why.to_string())]);
+            }
+        }
+    }
+}
+
+/// Writes control state, one generation at a time, until the node stops or the disk fails.
+pub(super) fn run_persister(node: &Arc<Node>, mut file: ControlFile) {
+    let slot = Arc::clone(&node.persist);
+    loop {
+        let (generation, control) = {
+            let mut next = slot.next.lock().expect("the slot is only moved in and out");
+            loop {
+                if let Some(work) = next.0.take() {
+                    break work;
+                }
+                if next.1 {
+                    return;
+                }
+                let timeout = Duration::from_secs(3600);
+                next = slot.changed.wait_timeout(next, timeout).expect("as above").0;
+            }
+        };
+        let stored = serde_json::to_vec(&control)
+            .map_err(|error| error.to_string())
+            .and_then(|bytes| file.store(&bytes).map_err(|error| error.to_string()));
+        match stored {
+            Ok(()) => node.enter([Input::Persisted(generation)]),
+            Err(why) => {
+                // Never retried: what the disk holds now is not known.
+                tracing::error!("control state was not written: {why}");
+                node.enter([Input::Fit(false), Input::StepDown(why)]);
+                return;
+            }
+        }
+    }
+}

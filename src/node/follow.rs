@@ -1,0 +1,298 @@
+//! A standby's side of a stream: match logs, give up what the primary does not have, take records.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::driver::{News, Node};
+use super::lead::{StreamEnd, StreamReader, StreamWriter, next};
+use super::reports::{Acknowledged, ExactLoss};
+use super::stats::Stats;
+use crate::peer::{
+    self, ConnectionKind, Follow, Matched, SnapshotOffer, StreamMessage, connect, dial,
+    set_up_socket,
+};
+use crate::replica::Input;
+use crate::units::{Epoch, Lsn, NodeId};
+use crate::wal::{ChainPoint, Discarded};
+
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Follows the primary of this epoch until the stream ends. Dropped at any await point it leaves
+/// nothing half done: every change of log and keyspace happens between two of them.
+pub(super) async fn follow(
+    node: &Arc<Node>,
+    primary: NodeId,
+    epoch: Epoch,
+) -> Result<(), StreamEnd> {
+    let (mut reader, mut writer) = open(node, primary).await?;
+    writer.push(epoch, &StreamMessage::Follow(describe(node)))?;
+    writer.flush().await?;
+    let from = match next(&mut reader).await? {
+        (_, StreamMessage::Matched(matched)) => {
+            tokio::task::block_in_place(|| accept_match(node, primary, &matched))?;
+            matched.fork
+        }
+        (_, StreamMessage::SnapshotOffer(offer)) => {
+            take_snapshot(node, &mut reader, primary, epoch, &offer).await?
+        }
+        (_, StreamMessage::Refused { reason }) => return Err(StreamEnd::Other(reason)),
+        (_, other) => {
+            return Err(StreamEnd::Other(format!("{:?} is no answer to Follow", other.kind())));
+        }
+    };
+    node.enter([Input::Matched { epoch }]);
+    writer.push(epoch, &StreamMessage::Ready { from: from.next() })?;
+    writer.flush().await?;
+    tracing::info!("following node {primary} in epoch {epoch} from LSN {}", from.next());
+    tokio::select! {
+        result = take_records(node, epoch, reader) => result,
+        result = send_acks(node, epoch, writer) => result,
+        () = other_leader(node, primary, epoch) => Ok(()),
+    }
+}
+
+/// Until this node is to follow someone else, or nobody.
+async fn other_leader(node: &Node, primary: NodeId, epoch: Epoch) {
+    let mut gate = node.gate();
+    let differs = |gate: &super::gate::Gate| gate.following != Some((primary, epoch));
+    // The gate lives as long as the node.
+    let _ = gate.wait_for(differs).await;
+}
+
+async fn open(node: &Node, primary: NodeId) -> Result<(StreamReader, StreamWriter), StreamEnd> {
+    let other = |error: &dyn std::fmt::Display| StreamEnd::Other(error.to_string());
+    let Some(member) = node.settings.member(primary) else {
+        return Err(StreamEnd::Other(format!("node {primary} is not in this node's configuration")));
+    };
+    let stream = dial(&member.peer_addr, PATIENCE).await.map_err(|error| other(&error))?;
+    set_up_socket(&stream, Duration::from_secs(5)).map_err(|error| other(&error))?;
+    let (reader, writer) = stream.into_split();
+    let identity = node.identity();
+    let (_, reader, writer) =
+        connect(reader, writer, &identity, ConnectionKind::Stream, primary, PATIENCE)
+            .await
+            .map_err(|error| other(&error))?;
+    Ok((reader, writer))
+}
+
+fn describe(node: &Node) -> Follow {
+    let log = node.store.log();
+    let (end, oldest) = (log.end(), log.oldest());
+    let gate = node.gate_now();
+    Follow {
+        node: node.id(),
+        membership_incarnation: gate.incarnation,
+        blank: false,
+        has_snapshot: oldest.lsn > Lsn::ZERO,
+        history: log.history(),
+        last: end.lsn,
+        last_epoch: end.epoch,
+        last_crc: end.crc,
+        log_first: oldest.lsn.next(),
+    }
+}
+
+/// Makes the log end where it forks from the primary's. What lies behind is saved first.
+fn accept_match(node: &Arc<Node>, primary: NodeId, matched: &Matched) -> Result<(), StreamEnd> {
+    let log = node.store.log();
+    log.set_cluster(node.gate_now().cluster);
+    // From here on no batch of an ended reign appends.
+    node.store.end_reign();
+    let fork = matched.fork;
+    let at = log.chain_at(fork)?;
+    if fork > Lsn::ZERO && (at.epoch, at.crc) != (matched.fork_epoch, matched.fork_crc) {
+        return Err(StreamEnd::Other(format!(
+            "the logs differ at LSN {fork} although their histories agree there: one of them is \
+             damaged; run `understudy wal verify` on both"
+        )));
+    }
+    if fork < log.end().lsn {
+        give_up(node, primary, fork)?;
+        log.truncate_after(fork)?;
+    }
+    if node.store.applied() > fork {
+        rebuild(node, fork)?;
+    }
+    Ok(())
+}
+
+/// Saves every record behind `fork`, and tells the new primary what they were.
+fn give_up(node: &Arc<Node>, primary: NodeId, fork: Lsn) -> Result<(), StreamEnd> {
+    let log = node.store.log();
+    let epoch = log.end().epoch;
+    let Some(saved) = log.save_discarded(fork)? else { return Ok(()) };
+    if saved.records == 0 {
+        return Ok(());
+    }
+    Stats::add(&node.stats.discarded, saved.records);
+    let acknowledged = acknowledged(node, epoch, fork, &saved);
+    tracing::warn!(
+        "discarding {} records behind LSN {fork} that the new primary does not have; kept in {}",
+        saved.records,
+        saved.path.display()
+    );
+    let loss = ExactLoss {
+        node: node.id(),
+        records: saved.records,
+        bytes: saved.bytes,
+        first_lsn: saved.first,
+        last_lsn: saved.last,
+        first_ms: saved.first_time,
+        last_ms: saved.last_time,
+        acknowledged,
+        file: saved.path.display().to_string(),
+        fork,
+    };
+    let _ = node.history.send(News::Discarded(epoch, loss.clone()));
+    if let Some(outbox) = node.outboxes.get(&primary) {
+        let _ = outbox.try_send(super::links::Word::Discarded(epoch, loss));
+    }
+    Ok(())
+}
+
+/// R33: exact when this very process reigned in that epoch and stepped down.
+fn acknowledged(node: &Node, epoch: Epoch, fork: Lsn, saved: &Discarded) -> Acknowledged {
+    match node.shown.lock() {
+        Ok(shown) if shown.0 == epoch && shown.1 <= fork => Acknowledged::Exact(0),
+        Ok(shown) if shown.0 == epoch => {
+            Acknowledged::Exact(saved.records.min(shown.1.records_since(fork)))
+        }
+        _ => Acknowledged::AtMost(saved.records),
+    }
+}
+
+/// Builds the keyspace again without what was given up: the newest snapshot that ends at or before
+/// `fork`, and the log from there. A later snapshot goes first, durably (R29).
+fn rebuild(node: &Arc<Node>, fork: Lsn) -> Result<(), StreamEnd> {
+    let other = |error: &dyn std::fmt::Display| StreamEnd::Other(error.to_string());
+    set_rebuilding(node, true);
+    super::snapshots::drop_beyond(node, fork).map_err(|error| other(&error))?;
+    let loaded = super::snapshots::load_newest(&node.snapshots).map_err(|error| other(&error))?;
+    if node.store.log().oldest().lsn > loaded.begin.lsn {
+        // The log does not reach back to the snapshot: everything comes anew from the primary.
+        node.store.replace(crate::keyspace::Keyspace::new(), ChainPoint::default());
+        node.store.log().reset(ChainPoint::default())?;
+        set_exact_from(node, Lsn::ZERO);
+        return Err(StreamEnd::Other(
+            "no snapshot reaches back behind the fork; taking a full copy".into(),
+        ));
+    }
+    node.store.replace(loaded.keyspace, loaded.begin);
+    set_exact_from(node, loaded.end);
+    set_rebuilding(node, false);
+    Ok(())
+}
+
+fn set_rebuilding(node: &Node, rebuilding: bool) {
+    if let Ok(mut standpoint) = node.standpoint.lock() {
+        standpoint.rebuilding = rebuilding;
+    }
+}
+
+fn set_exact_from(node: &Node, lsn: Lsn) {
+    if let Ok(mut standpoint) = node.standpoint.lock() {
+        standpoint.exact_from = lsn;
+    }
+}
+
+/// Takes a full copy and begins a new log behind it. Returns where it begins.
+async fn take_snapshot(
+    node: &Arc<Node>,
+    reader: &mut StreamReader,
+    primary: NodeId,
+    epoch: Epoch,
+    offer: &SnapshotOffer,
+) -> Result<Lsn, StreamEnd> {
+    let other = |error: &dyn std::fmt::Display| StreamEnd::Other(error.to_string());
+    tracing::info!("taking a snapshot of {} bytes from node {primary}", offer.bytes);
+    node.enter([Input::Fit(false)]);
+    let mut receiver = node.snapshots.receive().map_err(|error| other(&error))?;
+    let mut received = 0;
+    loop {
+        match next(reader).await? {
+            (_, StreamMessage::SnapshotChunk { offset, bytes }) if offset == received => {
+                received += bytes.len() as u64;
+                if received > offer.bytes {
+                    return Err(StreamEnd::Other("the snapshot is longer than offered".into()));
+                }
+                tokio::task::block_in_place(|| receiver.write(&bytes))
+                    .map_err(|error| other(&error))?;
+            }
+            (_, StreamMessage::SnapshotEnd { bytes }) if bytes == received => break,
+            (_, message) => {
+                return Err(StreamEnd::Other(format!("{:?} in a snapshot", message.kind())));
+            }
+        }
+        if node.promised() != epoch {
+            return Err(StreamEnd::Other("another epoch began".into()));
+        }
+    }
+    tokio::task::block_in_place(|| {
+        let (info, path) = receiver.finish().map_err(|error| other(&error))?;
+        node.store.end_reign();
+        set_rebuilding(node, true);
+        give_up(node, primary, Lsn::ZERO.max(node.store.log().oldest().lsn))?;
+        let loaded =
+            super::snapshots::load(&node.snapshots, &path).map_err(|error| other(&error))?;
+        let log = node.store.log();
+        log.set_cluster(node.gate_now().cluster);
+        log.reset(info.begin)?;
+        node.store.replace(loaded.keyspace, info.begin);
+        set_exact_from(node, info.end);
+        set_rebuilding(node, false);
+        node.snapshots.prune(1).map_err(|error| other(&error))?;
+        node.enter([Input::Fit(true)]);
+        Ok(info.begin.lsn)
+    })
+}
+
+async fn take_records(
+    node: &Arc<Node>,
+    epoch: Epoch,
+    mut reader: StreamReader,
+) -> Result<(), StreamEnd> {
+    loop {
+        let (said, message) = next(&mut reader).await?;
+        // R1, R4: nothing is stored for an epoch that is not the one promised.
+        if said != epoch || node.promised() != epoch {
+            return Err(StreamEnd::Other("another epoch began".into()));
+        }
+        let released = match message {
+            StreamMessage::Wal { released, records } => {
+                let appended = node.store.log().append_raw(&records);
+                appended.map_err(|error| StreamEnd::Other(error.to_string()))?;
+                released
+            }
+            StreamMessage::Released { released } => released,
+            StreamMessage::Refused { reason } => return Err(StreamEnd::Other(reason)),
+            other => {
+                return Err(StreamEnd::Other(format!("{:?} in a stream", other.kind())));
+            }
+        };
+        if released > node.gate_now().released {
+            node.enter([Input::Released { epoch, released }]);
+        }
+    }
+}
+
+async fn send_acks(
+    node: &Arc<Node>,
+    epoch: Epoch,
+    mut writer: StreamWriter,
+) -> Result<(), StreamEnd> {
+    let mut acks = node.acks.subscribe();
+    acks.mark_changed();
+    loop {
+        if acks.changed().await.is_err() {
+            return Ok(());
+        }
+        let ack = *acks.borrow_and_update();
+        if ack.epoch != epoch {
+            continue;
+        }
+        let said =
+            peer::Ack { received: ack.received, synced: ack.synced, applied: ack.applied };
+        writer.push(epoch, &StreamMessage::Ack(said))?;
+        writer.flush().await?;
+    }
+}

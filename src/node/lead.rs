@@ -1,0 +1,300 @@
+//! A primary's side of a stream: match logs, send a snapshot where they cannot be matched, then
+//! send records as they come, and take acknowledgements.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::driver::Node;
+use super::snapshots;
+use crate::peer::{
+    Follow, FramedReader, FramedWriter, Matched, PeerInfo, ReadError, SnapshotOffer, StreamError,
+    StreamMessage, WriteError, frame,
+};
+use crate::replica::{Ack, Input};
+use crate::units::{Epoch, Lsn, NodeId};
+use crate::wal::{EditError, Reader, TooOld};
+
+/// Bytes of records per frame.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Why a stream ended.
+#[derive(Debug, Error)]
+pub(super) enum StreamEnd {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Message(#[from] StreamError),
+    #[error("reading the log failed: {0}")]
+    Log(#[from] std::io::Error),
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    #[error(transparent)]
+    TooOld(#[from] TooOld),
+    #[error("{0}")]
+    Other(String),
+}
+
+pub(super) type StreamReader = FramedReader<OwnedReadHalf>;
+pub(super) type StreamWriter = FramedWriter<OwnedWriteHalf>;
+
+/// The next message; an orderly end is an end, too.
+pub(super) async fn next(reader: &mut StreamReader) -> Result<(Epoch, StreamMessage), StreamEnd> {
+    match reader.next().await? {
+        Some(frame) => {
+            let epoch = frame.epoch;
+            Ok((epoch, StreamMessage::decode(frame)?))
+        }
+        None => Err(StreamEnd::Other("the other side closed the stream".into())),
+    }
+}
+
+pub(super) async fn serve(
+    node: Arc<Node>,
+    info: PeerInfo,
+    reader: StreamReader,
+    writer: StreamWriter,
+) {
+    let standby = info.node;
+    match lead(&node, &info, reader, writer).await {
+        Ok(()) => {}
+        Err(StreamEnd::Read(_) | StreamEnd::Write(_)) => {
+            tracing::info!("node {standby}: its stream broke");
+        }
+        Err(end) => tracing::info!("node {standby}: its stream ended: {end}"),
+    }
+}
+
+async fn lead(
+    node: &Arc<Node>,
+    info: &PeerInfo,
+    mut reader: StreamReader,
+    mut writer: StreamWriter,
+) -> Result<(), StreamEnd> {
+    let (epoch, message) = next(&mut reader).await?;
+    let StreamMessage::Follow(mut follow) = message else {
+        return Err(StreamEnd::Other("it did not begin with Follow".into()));
+    };
+    follow.node = info.node;
+    follow.membership_incarnation = info.membership_incarnation;
+    if let Some(reason) = objection(node, epoch, &follow) {
+        writer.push(epoch, &StreamMessage::Refused { reason: reason.clone() })?;
+        writer.flush().await?;
+        return Err(StreamEnd::Other(reason));
+    }
+    let log_reader = match common_point(node, &follow) {
+        Some(fork) => {
+            let log_reader = node.store.log().reader(fork)?;
+            let released = node.gate_now().shown;
+            let at = log_reader.position();
+            let appended = node.store.log().end().lsn;
+            writer.push(
+                epoch,
+                &StreamMessage::Matched(Matched {
+                    fork,
+                    fork_epoch: at.epoch,
+                    fork_crc: at.crc,
+                    released,
+                    appended,
+                }),
+            )?;
+            writer.flush().await?;
+            log_reader
+        }
+        None => send_snapshot(node, epoch, &mut writer).await?,
+    };
+    match next(&mut reader).await? {
+        (_, StreamMessage::Ready { from }) if from == log_reader.position().lsn.next() => {}
+        (_, other) => {
+            return Err(StreamEnd::Other(format!("Ready was due, {:?} came", other.kind())));
+        }
+    }
+    ship(node, &follow, epoch, log_reader, reader, writer).await
+}
+
+fn objection(node: &Node, epoch: Epoch, follow: &Follow) -> Option<String> {
+    let view = node.view();
+    let gate = node.gate_now();
+    if !gate.is_primary() || gate.epoch != epoch {
+        return Some(format!("node {} does not reign in epoch {epoch}", node.id()));
+    }
+    let rule = view.rule?;
+    if rule.rule.is_lost(follow.node, follow.membership_incarnation) {
+        return Some(format!(
+            "node {} was declared lost (promote --force --lost); wipe its data directory to let it \
+             join again",
+            follow.node
+        ));
+    }
+    None
+}
+
+/// The last record that both logs share, by the epoch histories alone (R4); `None` if it is not
+/// kept here any more.
+fn common_point(node: &Node, follow: &Follow) -> Option<Lsn> {
+    let log = node.store.log();
+    let (ours, end) = (log.history(), log.end());
+    let oldest = log.oldest();
+    if follow.last == Lsn::ZERO && !follow.has_snapshot {
+        return (oldest.lsn == Lsn::ZERO).then_some(Lsn::ZERO);
+    }
+    let fork = fork(&ours, end.lsn, &follow.history, follow.last)?;
+    let theirs_oldest = follow.log_first.previous();
+    (fork >= oldest.lsn && fork >= theirs_oldest).then_some(fork)
+}
+
+/// Last LSN up to which two histories agree. Each is a list of epochs with the LSN of their first
+/// record, oldest first; the first entry is what precedes the oldest record kept.
+fn fork(
+    ours: &[(Epoch, Lsn)],
+    our_end: Lsn,
+    theirs: &[(Epoch, Lsn)],
+    their_end: Lsn,
+) -> Option<Lsn> {
+    let last_of = |history: &[(Epoch, Lsn)], place: usize, end: Lsn| {
+        history.get(place + 1).map_or(end, |(_, next)| next.previous())
+    };
+    // The newest epoch that both know: up to the shorter one's end in it they are the same,
+    // because one primary wrote all of that epoch, and its log before it was one log.
+    for (place, (epoch, _)) in theirs.iter().enumerate().rev() {
+        let Some(our_place) = ours.iter().rposition(|(known, _)| known == epoch) else { continue };
+        let theirs_last = last_of(theirs, place, their_end);
+        let ours_last = last_of(ours, our_place, our_end);
+        return Some(theirs_last.min(ours_last));
+    }
+    None
+}
+
+async fn send_snapshot(
+    node: &Arc<Node>,
+    epoch: Epoch,
+    writer: &mut StreamWriter,
+) -> Result<Reader, StreamEnd> {
+    let (begin, end, path) =
+        snapshots::for_standby(node).await.map_err(|error| StreamEnd::Other(error.to_string()))?;
+    let log_reader = node.store.log().reader(begin)?;
+    let node_for_read = Arc::clone(node);
+    let raw = tokio::task::block_in_place(|| node_for_read.snapshots.raw(&path))
+        .map_err(|error| StreamEnd::Other(error.to_string()))?;
+    let bytes = raw.len() as u64;
+    writer.push(epoch, &StreamMessage::SnapshotOffer(SnapshotOffer { begin, end, bytes }))?;
+    let mut offset = 0;
+    while offset < raw.len() {
+        let to = raw.len().min(offset + frame::MAX_SNAPSHOT_CHUNK_BYTES);
+        let chunk = raw.slice(offset..to);
+        writer.push(
+            epoch,
+            &StreamMessage::SnapshotChunk { offset: offset as u64, bytes: chunk },
+        )?;
+        writer.flush().await?;
+        offset = to;
+    }
+    writer.push(epoch, &StreamMessage::SnapshotEnd { bytes })?;
+    writer.flush().await?;
+    Ok(log_reader)
+}
+
+async fn ship(
+    node: &Arc<Node>,
+    follow: &Follow,
+    epoch: Epoch,
+    log_reader: Reader,
+    reader: StreamReader,
+    writer: StreamWriter,
+) -> Result<(), StreamEnd> {
+    let stream = super::clock::boot_time().0;
+    let standby = follow.node;
+    let incarnation = follow.membership_incarnation;
+    node.enter([Input::Followed { standby, incarnation, epoch, stream }]);
+    tracing::info!("node {standby} follows from LSN {}", log_reader.position().lsn.next());
+    let result = tokio::select! {
+        result = send_records(node, epoch, log_reader, writer) => result,
+        result = take_acks(node, standby, stream, reader) => result,
+    };
+    node.enter([Input::StreamLost { standby, stream }]);
+    result
+}
+
+async fn send_records(
+    node: &Arc<Node>,
+    epoch: Epoch,
+    mut log_reader: Reader,
+    mut writer: StreamWriter,
+) -> Result<(), StreamEnd> {
+    let mut appended = node.store.log().subscribe();
+    let mut gate = node.gate();
+    let mut told = Lsn::ZERO;
+    loop {
+        appended.borrow_and_update();
+        let now = *gate.borrow_and_update();
+        if !now.is_primary() || now.epoch != epoch || now.stopping {
+            return Ok(());
+        }
+        if let Some(chunk) = log_reader.next_chunk(Lsn(u64::MAX), BATCH_BYTES)? {
+            told = now.released;
+            let message = StreamMessage::Wal { released: told, records: chunk.bytes };
+            writer.push(epoch, &message)?;
+            writer.flush().await?;
+            continue;
+        }
+        if now.released > told {
+            told = now.released;
+            writer.push(epoch, &StreamMessage::Released { released: told })?;
+            writer.flush().await?;
+            continue;
+        }
+        tokio::select! {
+            _ = appended.changed() => {}
+            _ = gate.changed() => {}
+        }
+    }
+}
+
+async fn take_acks(
+    node: &Arc<Node>,
+    standby: NodeId,
+    stream: u64,
+    mut reader: StreamReader,
+) -> Result<(), StreamEnd> {
+    loop {
+        let (epoch, message) = next(&mut reader).await?;
+        let StreamMessage::Ack(ack) = message else {
+            return Err(StreamEnd::Other(format!("Ack was due, {:?} came", message.kind())));
+        };
+        let ack =
+            Ack { epoch, received: ack.received, synced: ack.synced, applied: ack.applied };
+        node.enter([Input::Ack { standby, stream, ack }]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(entries: &[(u64, u64)]) -> Vec<(Epoch, Lsn)> {
+        entries.iter().map(|(epoch, lsn)| (Epoch(*epoch), Lsn(*lsn))).collect()
+    }
+
+    #[test]
+    fn forks() {
+        // Ours: epoch 1 from 1, epoch 3 from 11, up to 20.
+        let ours = history(&[(0, 0), (1, 1), (3, 11)]);
+        let cases: [(&[(u64, u64)], u64, Option<u64>); 6] = [
+            (&[(0, 0), (1, 1)], 7, Some(7)),
+            (&[(0, 0), (1, 1)], 10, Some(10)),
+            // It went on in epoch 1 beyond our epoch 3's start.
+            (&[(0, 0), (1, 1)], 15, Some(10)),
+            // It had an epoch 2 of its own.
+            (&[(0, 0), (1, 1), (2, 9)], 12, Some(8)),
+            (&[(0, 0), (1, 1), (3, 11)], 14, Some(14)),
+            (&[(2, 30)], 40, None),
+        ];
+        for (theirs, end, wanted) in cases {
+            let found = fork(&ours, Lsn(20), &history(theirs), Lsn(end));
+            assert_eq!(found, wanted.map(Lsn), "{theirs:?} to {end}");
+        }
+    }
+}

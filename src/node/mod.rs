@@ -1,0 +1,40 @@
+//! The driver: real files, sockets, clocks and threads around the takeover machine.
+//!
+//! | thread or task | what it does |
+//! | --- | --- |
+//! | wal-writer | writes and syncs the log, enters the machine after each |
+//! | control-writer | makes control state durable |
+//! | control (a runtime of its own) | heartbeats, votes, timers, own health |
+//! | steward | begins and ends reigns, follows a primary |
+//! | applier | makes released records visible on a standby |
+//! | one task per stream | ships records, takes acknowledgements |
+//! | historian | writes reports |
+//!
+//! Sessions (`server`) go by the published [`Gate`]: they never ask the machine.
+
+mod clock;
+mod config;
+mod driver;
+mod follow;
+mod gate;
+mod lead;
+mod links;
+mod reports;
+mod snapshots;
+mod start;
+mod stats;
+mod steward;
+mod store;
+
+pub use clock::{boot_time, draw, wall};
+pub use config::{
+    ClusterFile, ConfigError, File, HeartbeatFile, LimitsFile, MemberFile, MemberSettings, Settings,
+    Span, Text, WalFile, parse, parse_bytes, parse_member, read,
+};
+pub use driver::{Node, NodeEvent};
+pub use gate::{Gate, Serves};
+pub use reports::{Acknowledged, ExactLoss, Reports, Takeover};
+pub use snapshots::NoSnapshot;
+pub use start::{Running, StartError, start};
+pub use stats::Stats;
+pub use store::{Executed, Refused, Store};

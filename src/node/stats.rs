@@ -1,0 +1,61 @@
+//! Counters of one node, for INFO and metrics.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+/// What a node counts. Each goes up only.
+#[derive(Debug)]
+pub struct Stats {
+    /// Client connections taken.
+    pub connections: AtomicU64,
+    /// Commands answered.
+    pub commands: AtomicU64,
+    /// Bytes read from clients.
+    pub net_in: AtomicU64,
+    /// Bytes written to clients.
+    pub net_out: AtomicU64,
+    /// Replies that ended in -UNCONFIRMED.
+    pub unconfirmed: AtomicU64,
+    /// Keys deleted because they expired.
+    pub expired: AtomicU64,
+    /// Reigns this node won since it started.
+    pub takeovers: AtomicU64,
+    /// Records this node discarded on rejoining.
+    pub discarded: AtomicU64,
+    /// Seconds per fdatasync of the log.
+    pub sync_seconds: Histogram,
+    /// Seconds from a write's execution to the release of its reply.
+    pub commit_seconds: Histogram,
+}
+
+impl Default for Stats {
+    fn default() -> Stats {
+        let buckets = || exponential_buckets(0.00005, 2.0, 18);
+        let zero = AtomicU64::default;
+        Stats {
+            connections: zero(),
+            commands: zero(),
+            net_in: zero(),
+            net_out: zero(),
+            unconfirmed: zero(),
+            expired: zero(),
+            takeovers: zero(),
+            discarded: zero(),
+            sync_seconds: Histogram::new(buckets()),
+            commit_seconds: Histogram::new(buckets()),
+        }
+    }
+}
+
+impl Stats {
+    /// Adds to a counter.
+    pub fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Reads a counter.
+    pub fn get(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+}

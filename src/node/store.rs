@@ -1,0 +1,277 @@
+//! Keyspace and log together: the place where a command becomes effects, a record and a reply that
+//! waits for an LSN.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use thiserror::Error;
+
+use crate::command::KeyCommand;
+use crate::keyspace::{EffectError, Keyspace, Plan};
+use crate::resp::Reply;
+use crate::units::{Epoch, Lsn, Millis};
+use crate::wal::{ChainPoint, HEADER_BYTES, Kind, Log, LogClosed, MAX_RECORD_BYTES};
+
+/// The keyspace and who may change it.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) keyspace: Keyspace,
+    /// The last record that is visible in the keyspace.
+    pub(super) applied: ChainPoint,
+    /// The reign under which writes are appended; `None` on a standby.
+    pub(super) reign: Option<Epoch>,
+    pub(super) paused: bool,
+}
+
+/// A node's data.
+#[derive(Debug)]
+pub struct Store {
+    inner: RwLock<Inner>,
+    log: Arc<Log>,
+    applied_lsn: AtomicU64,
+    random: AtomicU64,
+}
+
+/// A command carried out; its reply goes out when `wait` is shown.
+#[derive(Debug)]
+pub struct Executed {
+    /// The answer.
+    pub reply: Reply,
+    /// What it depends on (R32).
+    pub wait: Lsn,
+    /// Whether it appended a record.
+    pub wrote: bool,
+}
+
+/// Why a command was not carried out. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refused {
+    /// This node does not reign in that epoch any more.
+    #[error("the reign is over")]
+    NotPrimary,
+    /// A switchover is under way.
+    #[error("writes are paused")]
+    Paused,
+    /// `max_lag`: the standbys are too far behind.
+    #[error("the standbys are too far behind")]
+    Lagging,
+    /// The log takes nothing.
+    #[error(transparent)]
+    Closed(#[from] LogClosed),
+}
+
+impl Store {
+    pub(super) fn new(log: Arc<Log>, keyspace: Keyspace, applied: ChainPoint) -> Store {
+        Store {
+            inner: RwLock::new(Inner { keyspace, applied, reign: None, paused: false }),
+            log,
+            applied_lsn: AtomicU64::new(applied.lsn.0),
+            random: AtomicU64::new(super::clock::draw()),
+        }
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// The last record visible to readers.
+    pub fn applied(&self) -> Lsn {
+        Lsn(self.applied_lsn.load(Ordering::Acquire))
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().expect("a thread panicked while it changed the keyspace")
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().expect("a thread panicked while it changed the keyspace")
+    }
+
+    /// Keys, keys with an expiry, bytes used.
+    pub fn size(&self) -> (usize, usize, usize) {
+        let inner = self.read();
+        (inner.keyspace.len(), inner.keyspace.len_with_expiry(), inner.keyspace.used_bytes())
+    }
+
+    fn random(&self) -> u64 {
+        self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed).rotate_left(17)
+    }
+
+    /// R32: never earlier than the newest record's time.
+    fn now(&self, inner: &Inner) -> Millis {
+        super::clock::wall().max(inner.applied.time)
+    }
+
+    /// A standby's read: an expired key is absent, and its deletion is the primary's to log.
+    pub fn read_only(&self, command: &KeyCommand) -> Executed {
+        let inner = self.read();
+        let plan = inner.keyspace.plan(command, super::clock::wall(), self.random());
+        Executed { reply: plan.reply, wait: Lsn::ZERO, wrote: false }
+    }
+
+    /// A primary's batch, in order, under one lock; stops at the first command that is refused.
+    pub fn execute<'a>(
+        &self,
+        epoch: Epoch,
+        released: Lsn,
+        limit: Option<Lsn>,
+        commands: impl Iterator<Item = &'a KeyCommand> + Clone,
+        done: &mut Vec<Executed>,
+    ) -> Result<(), Refused> {
+        let start = done.len();
+        if commands.clone().all(|command| !command.is_write()) {
+            let inner = self.read();
+            if inner.reign != Some(epoch) {
+                return Err(Refused::NotPrimary);
+            }
+            let now = self.now(&inner);
+            let mut pure = true;
+            for command in commands.clone() {
+                let plan = inner.keyspace.plan(command, now, self.random());
+                if !plan.effects.is_empty() {
+                    pure = false;
+                    break;
+                }
+                done.push(Executed { reply: plan.reply, wait: plan.depends_on, wrote: false });
+            }
+            if pure {
+                return Ok(());
+            }
+        }
+        let skip = done.len() - start;
+        let mut inner = self.write();
+        if inner.reign != Some(epoch) {
+            return Err(Refused::NotPrimary);
+        }
+        inner.keyspace.prune_released(released);
+        let now = self.now(&inner);
+        for command in commands.skip(skip) {
+            done.push(self.execute_one(&mut inner, epoch, limit, command, now)?);
+        }
+        Ok(())
+    }
+
+    fn execute_one(
+        &self,
+        inner: &mut Inner,
+        epoch: Epoch,
+        limit: Option<Lsn>,
+        command: &KeyCommand,
+        now: Millis,
+    ) -> Result<Executed, Refused> {
+        let Plan { effects, reply, depends_on } =
+            inner.keyspace.plan(command, now, self.random());
+        if effects.is_empty() {
+            return Ok(Executed { reply, wait: depends_on, wrote: false });
+        }
+        if inner.paused {
+            return Err(Refused::Paused);
+        }
+        if limit.is_some_and(|limit| inner.applied.lsn >= limit) {
+            return Err(Refused::Lagging);
+        }
+        let payload = effects.encoded();
+        if payload.len() + HEADER_BYTES > MAX_RECORD_BYTES {
+            let most = MAX_RECORD_BYTES >> 20;
+            let text = format!("ERR one command may write at most {most} MiB");
+            let reply = Reply::Error(text.into());
+            return Ok(Executed { reply, wait: depends_on, wrote: false });
+        }
+        let after = self.log.append(epoch, now, Kind::Effects, payload)?;
+        inner.keyspace.apply(&effects, after.lsn);
+        self.advance(inner, after);
+        Ok(Executed { reply, wait: after.lsn.max(depends_on), wrote: true })
+    }
+
+    fn advance(&self, inner: &mut Inner, to: ChainPoint) {
+        inner.applied = to;
+        self.applied_lsn.store(to.lsn.0, Ordering::Release);
+    }
+
+    /// Deletes keys that have expired; a primary's background work. How many.
+    pub fn expire(&self, epoch: Epoch, released: Lsn, limit: Option<Lsn>) -> usize {
+        let due = |inner: &Inner, now: Millis| {
+            inner.keyspace.next_expiry().is_some_and(|at| at <= now)
+        };
+        {
+            let inner = self.read();
+            if inner.reign != Some(epoch) || !due(&inner, self.now(&inner)) {
+                return 0;
+            }
+        }
+        let mut inner = self.write();
+        let now = self.now(&inner);
+        let full = limit.is_some_and(|limit| inner.applied.lsn >= limit);
+        if inner.reign != Some(epoch) || inner.paused || full {
+            return 0;
+        }
+        inner.keyspace.prune_released(released);
+        let effects = inner.keyspace.plan_expired(now, 500);
+        if effects.is_empty() {
+            return 0;
+        }
+        match self.log.append(epoch, now, Kind::Effects, effects.encoded()) {
+            Ok(after) => {
+                inner.keyspace.apply(&effects, after.lsn);
+                self.advance(&mut inner, after);
+                effects.iter().count()
+            }
+            Err(_) => 0,
+        }
+    }
+
+    /// Applies whole records that follow what is applied. Up to `released` they are known to be;
+    /// replies wait for those behind it.
+    pub(super) fn apply_records(&self, bytes: &[u8], released: Lsn) -> Result<(), EffectError> {
+        let mut inner = self.write();
+        inner.keyspace.prune_released(released);
+        for record in crate::wal::records(bytes) {
+            let wanted = inner.applied.lsn.next();
+            assert_eq!(record.lsn, wanted, "records are applied in order, without holes");
+            if record.kind == Kind::Effects {
+                inner.keyspace.apply_encoded(record.payload, record.lsn)?;
+            }
+            let offset = inner.applied.offset + (record.payload.len() + HEADER_BYTES) as u64;
+            self.advance(&mut inner, ChainPoint { offset, ..record.after });
+        }
+        Ok(())
+    }
+
+    /// Begins a reign: from here on `execute` appends.
+    pub(super) fn begin(
+        &self,
+        epoch: Epoch,
+        fork: ChainPoint,
+    ) -> Result<ChainPoint, LogClosed> {
+        let mut inner = self.write();
+        assert_eq!(inner.applied.lsn, fork.lsn, "a reign begins with everything applied");
+        let mut payload = Vec::with_capacity(16);
+        payload.extend_from_slice(&fork.lsn.0.to_le_bytes());
+        payload.extend_from_slice(&fork.epoch.0.to_le_bytes());
+        let now = self.now(&inner);
+        let start = self.log.append(epoch, now, Kind::EpochStart, &payload)?;
+        self.advance(&mut inner, start);
+        inner.reign = Some(epoch);
+        inner.paused = false;
+        Ok(start)
+    }
+
+    /// Nothing is appended any more, not even by a batch under way.
+    pub(super) fn end_reign(&self) {
+        let mut inner = self.write();
+        inner.reign = None;
+        inner.paused = false;
+    }
+
+    pub(super) fn pause(&self, paused: bool) {
+        self.write().paused = paused;
+    }
+
+    /// Replaces everything by what a snapshot held.
+    pub(super) fn replace(&self, keyspace: Keyspace, applied: ChainPoint) {
+        let mut inner = self.write();
+        inner.keyspace = keyspace;
+        self.advance(&mut inner, applied);
+    }
+}
