@@ -22,3 +22,5 @@ pub mod wal;
 pub mod replica;
 pub mod peer;
 pub mod node;
+pub mod server;
+pub mod http;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::clock;
 use super::config::Settings;
@@ -102,6 +103,8 @@ pub struct Node {
     pub(super) standpoint: Mutex<Standpoint>,
     /// The newest LSN that a reply of this process may have shown, and the epoch (R33).
     pub(super) shown: Mutex<(Epoch, Lsn)>,
+    /// Cancelled when the node stops.
+    pub stopping: CancellationToken,
     /// When this process started.
     pub started: std::time::Instant,
 }
@@ -175,6 +178,7 @@ impl Node {
                 rebuilding: false,
             }),
             shown: Mutex::new((Epoch::ZERO, Lsn::ZERO)),
+            stopping: CancellationToken::new(),
             started: std::time::Instant::now(),
         }
     }
@@ -403,6 +407,7 @@ impl Node {
 
     /// Tells everyone to stop.
     pub fn stop(&self) {
+        self.stopping.cancel();
         self.gate.send_modify(|gate| gate.stopping = true);
         if let Ok(mut slot) = self.persist.next.lock() {
             slot.1 = true;

@@ -80,6 +80,23 @@ impl Store {
         Lsn(self.applied_lsn.load(Ordering::Acquire))
     }
 
+    /// Byte offset of the last record visible to readers.
+    pub fn applied_offset(&self) -> u64 {
+        self.read().applied.offset
+    }
+
+    /// Bytes of records behind `lsn`; `None` where the log no longer holds it.
+    pub fn bytes_behind(&self, lsn: Lsn) -> Option<u64> {
+        let at = self.log.chain_at(lsn).ok()?;
+        Some(self.log.end().offset.saturating_sub(at.offset))
+    }
+
+    /// Milliseconds of writes behind `lsn`, by the records' times.
+    pub fn ms_behind(&self, lsn: Lsn) -> Option<u64> {
+        let at = self.log.chain_at(lsn).ok()?;
+        Some(self.log.end().time.0.saturating_sub(at.time.0))
+    }
+
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Inner> {
         self.inner.read().expect("a thread panicked while it changed the keyspace")
     }
@@ -149,6 +166,10 @@ impl Store {
         for command in commands.skip(skip) {
             done.push(self.execute_one(&mut inner, epoch, limit, command, now)?);
         }
+        // What a FLUSHALL emptied is freed without the lock.
+        let flushed = inner.keyspace.take_flushed();
+        drop(inner);
+        drop(flushed);
         Ok(())
     }
 

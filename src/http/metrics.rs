@@ -1,0 +1,111 @@
+//! Prometheus metrics, prefix `understudy_`. One registry per scrape, over the node's own numbers.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Shared;
+use crate::node::{Stats, boot_time};
+use crate::replica::ModeState;
+
+pub(super) async fn metrics(State(server): State<Shared>) -> impl IntoResponse {
+    let mut text = String::new();
+    match encode(&mut text, &registry(&server)) {
+        Ok(()) => (
+            StatusCode::OK,
+            [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
+            text,
+        ),
+        Err(error) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            [(header::CONTENT_TYPE, "text/plain")],
+            error.to_string(),
+        ),
+    }
+}
+
+fn registry(server: &Shared) -> Registry {
+    let mut registry = Registry::with_prefix("understudy");
+    gauges(server, &mut registry);
+    counters(server, &mut registry);
+    let stats = &server.node.stats;
+    registry.register_with_unit(
+        "wal_sync",
+        "Time of one fdatasync of the log",
+        Unit::Seconds,
+        stats.sync_seconds.clone(),
+    );
+    registry.register_with_unit(
+        "commit",
+        "Time from a write's execution to the release of its reply",
+        Unit::Seconds,
+        stats.commit_seconds.clone(),
+    );
+    registry
+}
+
+fn gauges(server: &Shared, registry: &mut Registry) {
+    let node = &server.node;
+    let view = node.view();
+    let gate = node.gate_now();
+    let lag = view
+        .standbys
+        .iter()
+        .map(|standby| view.log.appended.lsn.records_since(standby.received))
+        .max()
+        .unwrap_or(0);
+    let lease_ms = if gate.is_primary() {
+        gate.lease_until.since(boot_time()).as_ms().min(86_400_000)
+    } else {
+        0
+    };
+    let (keys, expiring, bytes) = node.store.size();
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let values: [(&str, &str, i64); 15] = [
+        ("epoch", "Highest epoch promised", number(view.epoch.0)),
+        ("primary", "1 where this node reigns", i64::from(gate.is_primary())),
+        ("primary_suspected", "1 where no live primary is known", i64::from(view.suspected)),
+        (
+            "fallen_back",
+            "1 where semi-sync goes on with the primary alone",
+            i64::from(view.mode_state == ModeState::FallenBack),
+        ),
+        ("appended_lsn", "Last record in the log", number(view.log.appended.lsn.0)),
+        ("synced_lsn", "Last durable record", number(view.log.synced.0)),
+        ("released_lsn", "Last record safe to acknowledge", number(view.released.0)),
+        ("applied_lsn", "Last record visible to readers", number(node.store.applied().0)),
+        ("standbys", "Standbys that stream", number(view.standbys.len() as u64)),
+        ("lag_records", "Records the slowest streaming standby lacks", number(lag)),
+        ("lease_milliseconds", "What is left of the primary's lease", number(lease_ms)),
+        ("clients", "Connected clients", number(server.clients() as u64)),
+        ("keys", "Keys", number(keys as u64)),
+        ("keys_expiring", "Keys with an expiry", number(expiring as u64)),
+        ("memory_bytes", "Bytes of keys and values", number(bytes as u64)),
+    ];
+    for (name, help, value) in values {
+        registry.register(name, help, ConstGauge::new(value));
+    }
+}
+
+fn counters(server: &Shared, registry: &mut Registry) {
+    let stats = &server.node.stats;
+    let values = [
+        ("takeovers", "Reigns this node won since it started", Stats::get(&stats.takeovers)),
+        (
+            "discarded_records",
+            "Records given up on rejoining since this node started",
+            Stats::get(&stats.discarded),
+        ),
+        ("unconfirmed_writes", "Writes answered -UNCONFIRMED", Stats::get(&stats.unconfirmed)),
+        ("commands", "Commands answered", Stats::get(&stats.commands)),
+        ("connections", "Client connections taken", Stats::get(&stats.connections)),
+        ("expired_keys", "Keys deleted on expiry", Stats::get(&stats.expired)),
+    ];
+    for (name, help, value) in values {
+        registry.register(name, help, ConstCounter::new(value));
+    }
+}

@@ -1,0 +1,197 @@
+//! Replies that wait: in order, each with what it depends on.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+
+use crate::node::Gate;
+use crate::resp::{Reply, Version};
+use crate::units::{Epoch, Lsn, Micros};
+
+/// A reply under a reign.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    bytes: usize,
+    /// What must be shown first, and the reign that executed it; `None`: depends on nothing.
+    wait: Option<(Epoch, Lsn)>,
+    wrote: bool,
+    since: Instant,
+    version: Version,
+}
+
+/// What became of the replies at the front.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Let {
+    /// Longest wait of a write that was let go.
+    pub(super) longest: Option<Duration>,
+    /// Writes answered with -UNCONFIRMED.
+    pub(super) unconfirmed: u64,
+}
+
+/// One connection's replies that may not go out yet.
+#[derive(Debug, Default)]
+pub(super) struct Hold {
+    queue: VecDeque<Held>,
+    encoded: BytesMut,
+}
+
+impl Hold {
+    pub(super) fn push(
+        &mut self,
+        reply: &Reply,
+        version: Version,
+        wait: Option<(Epoch, Lsn)>,
+        wrote: bool,
+        now: Instant,
+    ) {
+        let before = self.encoded.len();
+        reply.encode(version, &mut self.encoded);
+        let bytes = self.encoded.len() - before;
+        self.queue.push_back(Held { bytes, wait, wrote, since: now, version });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.encoded.len()
+    }
+
+    /// When the reply at the front has waited too long.
+    pub(super) fn deadline(&self, patience: Duration) -> Option<Instant> {
+        self.queue.front().map(|held| held.since + patience)
+    }
+
+    /// Moves to `out` what may go now (R18: judged at this moment, not when it was executed), and
+    /// turns into errors what never will.
+    pub(super) fn let_go(
+        &mut self,
+        gate: &Gate,
+        clock: Micros,
+        patience: Duration,
+        out: &mut BytesMut,
+    ) -> Let {
+        let mut done = Let::default();
+        let now = Instant::now();
+        while let Some(held) = self.queue.front().copied() {
+            let verdict = judge(&held, gate, clock, now, patience);
+            match verdict {
+                Verdict::Wait => break,
+                Verdict::Go => {
+                    out.extend_from_slice(&self.encoded.split_to(held.bytes));
+                    if held.wrote {
+                        let waited = now.duration_since(held.since);
+                        done.longest = Some(done.longest.map_or(waited, |l| l.max(waited)));
+                    }
+                }
+                Verdict::Never(text) => {
+                    let _ = self.encoded.split_to(held.bytes);
+                    Reply::error(text).encode(held.version, out);
+                    done.unconfirmed += u64::from(held.wrote);
+                }
+            }
+            self.queue.pop_front();
+        }
+        done
+    }
+}
+
+enum Verdict {
+    Go,
+    Wait,
+    Never(&'static str),
+}
+
+fn judge(held: &Held, gate: &Gate, clock: Micros, now: Instant, patience: Duration) -> Verdict {
+    let Some((epoch, lsn)) = held.wait else { return Verdict::Go };
+    if !gate.is_primary() || gate.epoch != epoch {
+        return Verdict::Never(if held.wrote {
+            "UNCONFIRMED this node stepped down before the write was confirmed; it may still take \
+             effect"
+        } else {
+            "MASTERDOWN this node stepped down before what was read was known to be safe; ask the \
+             primary"
+        });
+    }
+    if lsn <= gate.shown && clock < gate.lease_until {
+        return Verdict::Go;
+    }
+    if now.duration_since(held.since) < patience {
+        return Verdict::Wait;
+    }
+    Verdict::Never(if held.wrote {
+        "UNCONFIRMED not enough copies confirmed the write in time; it may still take effect"
+    } else {
+        "CLUSTERDOWN what was read was not confirmed by enough copies in time"
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::Serves;
+
+    fn gate(serves: Serves, epoch: u64, shown: u64, lease: u64) -> Gate {
+        Gate {
+            serves,
+            epoch: Epoch(epoch),
+            lease_until: Micros(lease),
+            shown: Lsn(shown),
+            released: Lsn(shown),
+            append_limit: None,
+            primary: None,
+            suspected: false,
+            following: None,
+            cluster: 1,
+            incarnation: 1,
+            stopping: false,
+        }
+    }
+
+    /// A write at LSN 5, then a read that depends on nothing.
+    fn held() -> Hold {
+        let mut hold = Hold::default();
+        let now = Instant::now();
+        hold.push(&Reply::OK, Version::Resp2, Some((Epoch(3), Lsn(5))), true, now);
+        hold.push(&Reply::Integer(7), Version::Resp2, Some((Epoch(3), Lsn::ZERO)), false, now);
+        hold
+    }
+
+    fn outcome(gate: &Gate, clock: u64, patience: u64) -> (String, usize) {
+        let (mut hold, mut out) = (held(), BytesMut::new());
+        hold.let_go(gate, Micros(clock), Duration::from_secs(patience), &mut out);
+        (String::from_utf8_lossy(&out).into_owned(), hold.len())
+    }
+
+    #[test]
+    fn replies_wait_in_order_for_release_and_lease() {
+        let waiting = (String::new(), 2);
+        assert_eq!(outcome(&gate(Serves::Primary, 3, 4, 100), 50, 9), waiting, "not released");
+        assert_eq!(outcome(&gate(Serves::Primary, 3, 5, 100), 100, 9), waiting, "no lease");
+        let both = ("+OK\r\n:7\r\n".to_string(), 0);
+        assert_eq!(outcome(&gate(Serves::Primary, 3, 5, 100), 99, 9), both);
+    }
+
+    #[test]
+    fn a_deposed_primary_answers_unconfirmed_and_shows_nothing() {
+        for now in [gate(Serves::Standby, 3, 9, 100), gate(Serves::Primary, 4, 9, 100)] {
+            let (out, left) = outcome(&now, 50, 9);
+            assert!(out.starts_with("-UNCONFIRMED "), "{out}");
+            assert!(out.contains("\r\n-MASTERDOWN "), "{out}");
+            assert_eq!(left, 0);
+        }
+    }
+
+    #[test]
+    fn patience_ends() {
+        let (out, left) = outcome(&gate(Serves::Primary, 3, 4, 100), 50, 0);
+        assert!(out.starts_with("-UNCONFIRMED ") && out.ends_with(":7\r\n"), "{out}");
+        assert_eq!(left, 0);
+    }
+}

@@ -1,0 +1,222 @@
+//! INFO and ROLE: Redis's sections and fields that clients and exporters read, plus ours.
+
+use std::fmt::Write;
+
+use super::Server;
+use super::sentinel::{host_port, run_id};
+use super::session_commands::bulk;
+use crate::node::{Serves, Stats, boot_time};
+use crate::replica::{Kind, ModeState, View};
+use crate::resp::Reply;
+
+/// The Redis version that clients are told.
+pub(super) const REDIS_VERSION: &str = "7.2.4";
+
+type Section = fn(&Server, &View, &mut String);
+
+const SECTIONS: [(&str, Section); 8] = [
+    ("server", server_section),
+    ("clients", clients),
+    ("memory", memory),
+    ("persistence", persistence),
+    ("stats", stats),
+    ("replication", replication),
+    ("understudy", own),
+    ("keyspace", keyspace),
+];
+
+/// The sections asked for; none: all.
+pub(super) fn text(server: &Server, sections: &[String]) -> String {
+    let all = sections.is_empty()
+        || sections.iter().any(|s| matches!(s.as_str(), "all" | "default" | "everything"));
+    let view = server.node.view();
+    let mut out = String::new();
+    for (name, section) in SECTIONS {
+        if !all && !sections.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        if !out.is_empty() {
+            out.push_str("\r\n");
+        }
+        let mut title = name.to_string();
+        if let Some(first) = title.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        let _ = write!(out, "# {title}\r\n");
+        section(server, &view, &mut out);
+    }
+    out
+}
+
+fn put(out: &mut String, key: &str, value: impl std::fmt::Display) {
+    // Writing to a string does not fail.
+    let _ = write!(out, "{key}:{value}\r\n");
+}
+
+fn server_section(server: &Server, _: &View, out: &mut String) {
+    let node = &server.node;
+    let witness = node.settings.kind() == Kind::Witness;
+    put(out, "redis_version", REDIS_VERSION);
+    put(out, "redis_mode", if witness { "sentinel" } else { "standalone" });
+    put(out, "understudy_version", env!("CARGO_PKG_VERSION"));
+    put(out, "os", std::env::consts::OS);
+    put(out, "arch_bits", 64);
+    put(out, "process_id", std::process::id());
+    put(out, "run_id", run_id(node, node.id()));
+    put(out, "tcp_port", host_port(&node.settings.client_addr).1);
+    put(out, "uptime_in_seconds", node.started.elapsed().as_secs());
+    put(out, "uptime_in_days", node.started.elapsed().as_secs() / 86_400);
+}
+
+fn clients(server: &Server, _: &View, out: &mut String) {
+    put(out, "connected_clients", server.clients());
+    put(out, "maxclients", server.node.settings.max_clients);
+    put(out, "blocked_clients", 0);
+}
+
+fn memory(server: &Server, _: &View, out: &mut String) {
+    let (_, _, bytes) = server.node.store.size();
+    put(out, "used_memory", bytes);
+    put(out, "used_memory_dataset", bytes);
+    put(out, "maxmemory", 0);
+    put(out, "maxmemory_policy", "noeviction");
+}
+
+fn persistence(server: &Server, view: &View, out: &mut String) {
+    let log = server.node.store.log();
+    let unsure = matches!(server.node.gate_now().serves, Serves::Unsure);
+    put(out, "loading", u8::from(unsure));
+    put(out, "async_loading", 0);
+    put(out, "aof_enabled", 1);
+    put(out, "aof_last_write_status", if log.failure().is_some() { "err" } else { "ok" });
+    put(out, "aof_current_size", log.kept_bytes());
+    put(out, "wal_appended_lsn", view.log.appended.lsn);
+    put(out, "wal_synced_lsn", view.log.synced);
+}
+
+fn stats(server: &Server, _: &View, out: &mut String) {
+    let stats = &server.node.stats;
+    put(out, "total_connections_received", Stats::get(&stats.connections));
+    put(out, "total_commands_processed", Stats::get(&stats.commands));
+    put(out, "total_net_input_bytes", Stats::get(&stats.net_in));
+    put(out, "total_net_output_bytes", Stats::get(&stats.net_out));
+    put(out, "expired_keys", Stats::get(&stats.expired));
+    put(out, "unconfirmed_writes", Stats::get(&stats.unconfirmed));
+}
+
+fn replication(server: &Server, view: &View, out: &mut String) {
+    let node = &server.node;
+    let gate = node.gate_now();
+    let end = node.store.log().end();
+    if gate.is_primary() {
+        put(out, "role", "master");
+        put(out, "connected_slaves", view.standbys.len());
+        for (place, standby) in view.standbys.iter().enumerate() {
+            let member = node.settings.member(standby.id);
+            let (host, port) = host_port(member.map_or("?:0", |member| &member.client_addr));
+            let lag = view.log.appended.lsn.records_since(standby.received);
+            let line = format!(
+                "ip={host},port={port},state=online,offset={},lag={},lag_records={lag}",
+                standby.received,
+                u8::from(lag > 0)
+            );
+            put(out, &format!("slave{place}"), line);
+        }
+    } else {
+        put(out, "role", if gate.serves == Serves::Witness { "sentinel" } else { "slave" });
+        let primary = gate.primary.and_then(|id| node.settings.member(id));
+        if let Some(primary) = primary {
+            let (host, port) = host_port(&primary.client_addr);
+            put(out, "master_host", host);
+            put(out, "master_port", port);
+        }
+        put(out, "master_link_status", if gate.suspected { "down" } else { "up" });
+        put(out, "master_sync_in_progress", 0);
+        put(out, "slave_repl_offset", end.offset);
+        put(out, "slave_read_only", 1);
+    }
+    put(out, "master_replid", format!("{:032x}00000000", gate.cluster));
+    put(out, "master_repl_offset", end.offset);
+    put(out, "repl_backlog_active", 1);
+}
+
+/// The state of the mode, in a word.
+pub(crate) fn mode_state(state: ModeState) -> &'static str {
+    match state {
+        ModeState::Ok => "ok",
+        ModeState::FallenBack => "fallen back",
+        ModeState::Changing => "changing",
+    }
+}
+
+fn own(server: &Server, view: &View, out: &mut String) {
+    let node = &server.node;
+    let gate = node.gate_now();
+    put(out, "node_id", node.id());
+    put(out, "cluster_name", &node.settings.name);
+    put(out, "cluster_id", format!("{:032x}", gate.cluster));
+    put(out, "epoch", view.epoch);
+    put(out, "primary_id", view.primary.map_or(0, |id| id.0));
+    put(out, "mode", node.settings.mode.name());
+    put(out, "mode_state", mode_state(view.mode_state));
+    if let Some(rule) = &view.rule {
+        let members: Vec<String> = rule.rule.members.iter().map(|id| id.to_string()).collect();
+        put(out, "rule_members", members.join("+"));
+        put(out, "rule_copies", rule.rule.copies);
+        put(out, "rule_level", rule.rule.level.name());
+    }
+    put(out, "appended_lsn", view.log.appended.lsn);
+    put(out, "synced_lsn", view.log.synced);
+    put(out, "released_lsn", view.released);
+    put(out, "applied_lsn", node.store.applied());
+    if gate.is_primary() {
+        put(out, "lease_ms", gate.lease_until.since(boot_time()).as_ms().min(1 << 40));
+    }
+    if let Some(why) = &view.held_back {
+        put(out, "held_back", why);
+    }
+}
+
+fn keyspace(server: &Server, _: &View, out: &mut String) {
+    let (keys, expires, _) = server.node.store.size();
+    if keys > 0 {
+        put(out, "db0", format!("keys={keys},expires={expires},avg_ttl=0"));
+    }
+}
+
+/// ROLE, as Redis answers it.
+pub(super) fn role(server: &Server) -> Reply {
+    let node = &server.node;
+    let gate = node.gate_now();
+    let offset = Reply::Integer(node.store.log().end().offset as i64);
+    if gate.serves == Serves::Witness {
+        let names = Reply::Array(vec![bulk(&node.settings.name)]);
+        return Reply::Array(vec![Reply::text("sentinel"), names]);
+    }
+    if gate.is_primary() {
+        let view = node.view();
+        let standbys = view.standbys.iter().filter_map(|standby| {
+            let (host, port) = host_port(&node.settings.member(standby.id)?.client_addr);
+            Some(Reply::Array(vec![bulk(host), bulk(port), bulk(standby.received)]))
+        });
+        return Reply::Array(vec![
+            Reply::text("master"),
+            offset,
+            Reply::Array(standbys.collect()),
+        ]);
+    }
+    let primary = gate.primary.and_then(|id| node.settings.member(id));
+    let (host, port) = host_port(primary.map_or("?:0", |member| &member.client_addr));
+    let link = match (gate.following, gate.suspected) {
+        (Some(_), false) => "connected",
+        (None, false) => "connecting",
+        (_, true) => "connect",
+    };
+    Reply::Array(vec![
+        Reply::text("slave"),
+        bulk(host),
+        Reply::Integer(port.parse().unwrap_or(0)),
+        Reply::text(link),
+        offset,
+    ])
+}

@@ -1,0 +1,162 @@
+//! Client sessions: what arrives on the client port, and how replies are held until what they show
+//! is safe.
+//!
+//! Promises: a connection's replies come in the order of its commands. No reply, to a read or a
+//! write, leaves before everything it depends on is released, under the reign that made it and
+//! under a live lease (R17, R18, R32). What a client sends is bounded before it is kept.
+
+mod hold;
+mod info;
+mod pubsub;
+mod sentinel;
+mod session;
+mod session_commands;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+use crate::node::{Node, NodeEvent, Stats};
+pub(crate) use info::mode_state;
+use pubsub::PubSub;
+
+/// Why the client port is not served.
+#[derive(Debug, Error)]
+#[error("cannot listen for clients on {addr}: {source}; give another --client-addr")]
+pub struct ServeError {
+    /// As configured.
+    pub addr: String,
+    /// What the system said.
+    pub source: std::io::Error,
+}
+
+/// One connected client, for CLIENT LIST.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientInfo {
+    pub(crate) id: u64,
+    pub(crate) from: SocketAddr,
+    pub(crate) name: String,
+    pub(crate) library: (String, String),
+    pub(crate) since: Instant,
+    pub(crate) last: Instant,
+    pub(crate) last_command: &'static str,
+    pub(crate) resp: u8,
+    pub(crate) subscriptions: (usize, usize),
+}
+
+/// What the sessions of a node share.
+#[derive(Debug)]
+pub struct Server {
+    pub(crate) node: Arc<Node>,
+    pub(crate) pubsub: PubSub,
+    clients: Mutex<BTreeMap<u64, ClientInfo>>,
+    next_id: AtomicU64,
+}
+
+impl Server {
+    /// A server for this node's clients.
+    pub fn new(node: Arc<Node>) -> Arc<Server> {
+        Arc::new(Server {
+            node,
+            pubsub: PubSub::new(),
+            clients: Mutex::default(),
+            next_id: AtomicU64::new(1),
+        })
+    }
+
+    /// Connected clients.
+    pub fn clients(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub(crate) fn client_list(&self) -> Vec<ClientInfo> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, ClientInfo>> {
+        self.clients.lock().expect("nothing panics while it holds the list of clients")
+    }
+
+    pub(crate) fn update_client(&self, id: u64, change: impl FnOnce(&mut ClientInfo)) {
+        if let Some(info) = self.lock().get_mut(&id) {
+            change(info);
+        }
+    }
+
+    fn enter(&self, from: SocketAddr) -> u64 {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        let info = ClientInfo {
+            id,
+            from,
+            name: String::new(),
+            library: (String::new(), String::new()),
+            since: now,
+            last: now,
+            last_command: "NULL",
+            resp: 2,
+            subscriptions: (0, 0),
+        };
+        self.lock().insert(id, info);
+        Stats::add(&self.node.stats.connections, 1);
+        id
+    }
+
+    fn leave(&self, id: u64) {
+        self.lock().remove(&id);
+    }
+}
+
+/// Binds the client port.
+pub async fn bind(addr: &str) -> Result<TcpListener, ServeError> {
+    let failed = |source| ServeError { addr: addr.to_string(), source };
+    TcpListener::bind(addr).await.map_err(failed)
+}
+
+/// Serves clients until the node stops.
+pub async fn serve(server: Arc<Server>, listener: TcpListener) {
+    tokio::spawn(announce(Arc::clone(&server)));
+    loop {
+        let taken = tokio::select! {
+            taken = listener.accept() => taken,
+            () = server.node.stopping.cancelled() => return,
+        };
+        match taken {
+            Ok((stream, from)) => {
+                let server = Arc::clone(&server);
+                tokio::spawn(async move {
+                    let id = server.enter(from);
+                    let full = server.clients() > server.node.settings.max_clients as usize;
+                    session::run(&server, id, stream, full).await;
+                    server.leave(id);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: those who are in finish first.
+                tracing::warn!("taking a client's connection failed: {error}");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// Tells subscribers what Sentinel would tell them.
+async fn announce(server: Arc<Server>) {
+    let mut events = server.node.events();
+    loop {
+        match events.recv().await {
+            Ok(NodeEvent::PrimaryChanged { old, new }) => {
+                let (channel, message) = sentinel::switch_message(&server.node, old, new);
+                server.pubsub.publish(channel.as_bytes(), message.as_bytes());
+            }
+            Ok(_) => {}
+            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}

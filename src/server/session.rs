@@ -1,0 +1,317 @@
+//! One connection: read, parse, execute, hold, answer.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::broadcast;
+
+use super::Server;
+use super::hold::Hold;
+use super::pubsub::{Message, Subscriptions};
+use super::session_commands;
+use crate::command::{Command, KeyCommand};
+use crate::node::{Executed, Gate, Refused, Serves, Stats, boot_time};
+use crate::resp::{Limits, Reply, RequestParser, Version};
+use crate::units::Lsn;
+
+/// Commands read ahead of execution.
+const MAX_TODO: usize = 4096;
+/// Replies, and their bytes, that may be held before the session reads no further.
+const MAX_HELD: usize = 65_536;
+const MAX_HELD_BYTES: usize = 64 << 20;
+/// Commands executed under one lock.
+const BATCH: usize = 512;
+
+/// What a connection is told to do after a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    GoOn,
+    Close,
+}
+
+/// The state of one connection.
+pub(super) struct Session<'a> {
+    pub(super) server: &'a Server,
+    pub(super) id: u64,
+    pub(super) version: Version,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) last_write: Lsn,
+    todo: VecDeque<Result<Command, Reply>>,
+    /// More whole requests may be in the read buffer.
+    unparsed: bool,
+    hold: Hold,
+    /// Since when the command at the front cannot be executed.
+    blocked_since: Option<Instant>,
+    closing: bool,
+}
+
+pub(super) async fn run(server: &Server, id: u64, mut stream: TcpStream, full: bool) {
+    if full {
+        let _ = stream.write_all(b"-ERR max number of clients reached\r\n").await;
+        return;
+    }
+    let _ = stream.set_nodelay(true);
+    let mut session = Session {
+        server,
+        id,
+        version: Version::Resp2,
+        subscriptions: Subscriptions::default(),
+        last_write: Lsn::ZERO,
+        todo: VecDeque::new(),
+        unparsed: false,
+        hold: Hold::default(),
+        blocked_since: None,
+        closing: false,
+    };
+    // An error here is a client that went away.
+    let _ = session.serve(&mut stream).await;
+    session.subscriptions.clear(&server.pubsub);
+}
+
+impl Session<'_> {
+    async fn serve(&mut self, stream: &mut TcpStream) -> std::io::Result<()> {
+        let mut parser = RequestParser::new(Limits::default());
+        let mut buffer = BytesMut::with_capacity(16 << 10);
+        let mut out = BytesMut::with_capacity(16 << 10);
+        let mut gate = self.server.node.gate();
+        let mut messages = self.server.pubsub.receive();
+        loop {
+            gate.borrow_and_update();
+            self.parse(&mut parser, &mut buffer);
+            self.execute();
+            self.let_go(&mut out);
+            if !out.is_empty() {
+                Stats::add(&self.server.node.stats.net_out, out.len() as u64);
+                stream.write_all(&out).await?;
+                out.clear();
+                if out.capacity() > 1 << 20 {
+                    out = BytesMut::with_capacity(16 << 10);
+                }
+            }
+            let idle = self.todo.is_empty();
+            if self.closing && idle && self.hold.is_empty() {
+                return stream.shutdown().await;
+            }
+            if idle && self.unparsed {
+                continue;
+            }
+            let room = self.hold.len() < MAX_HELD && self.hold.bytes() < MAX_HELD_BYTES;
+            let waits = !self.hold.is_empty() || self.blocked_since.is_some();
+            let deadline = self.deadline();
+            tokio::select! {
+                read = stream.read_buf(&mut buffer), if idle && room && !self.closing => {
+                    let read = read?;
+                    if read == 0 {
+                        return Ok(());
+                    }
+                    Stats::add(&self.server.node.stats.net_in, read as u64);
+                }
+                changed = gate.changed(), if waits => if changed.is_err() { return Ok(()) },
+                () = tokio::time::sleep_until(deadline.into()), if waits => {}
+                message = messages.recv(), if self.subscriptions.len() > 0 => {
+                    self.on_message(message)?;
+                }
+                () = self.server.node.stopping.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let patience = self.server.node.settings.write_timeout;
+        let held = self.hold.deadline(patience);
+        let blocked = self.blocked_since.map(|since| since + patience);
+        let far = Instant::now() + Duration::from_secs(3600);
+        held.into_iter().chain(blocked).min().unwrap_or(far)
+    }
+
+    fn on_message(
+        &mut self,
+        message: Result<Message, broadcast::error::RecvError>,
+    ) -> std::io::Result<()> {
+        match message {
+            Ok(message) => {
+                for reply in self.subscriptions.deliver(&message) {
+                    self.answer(&reply);
+                }
+                Ok(())
+            }
+            // A subscriber that cannot keep up is let go, as Redis does.
+            Err(_) => Err(std::io::Error::other("the subscriber is too slow")),
+        }
+    }
+
+    fn parse(&mut self, parser: &mut RequestParser, buffer: &mut BytesMut) {
+        self.unparsed = false;
+        while !self.closing {
+            if self.todo.len() >= MAX_TODO {
+                self.unparsed = true;
+                return;
+            }
+            match parser.parse(buffer) {
+                Ok(Some(request)) => self.todo.push_back(Command::parse(&request)),
+                Ok(None) => return,
+                Err(broken) => {
+                    self.todo.push_back(Err(Reply::Error(broken.to_string().into())));
+                    self.closing = true;
+                }
+            }
+        }
+    }
+
+    /// Executes what can be executed now, in order.
+    fn execute(&mut self) {
+        while let Some(front) = self.todo.front() {
+            match front {
+                Ok(Command::Keys(_)) if self.only_subscriptions() => {
+                    self.todo.pop_front();
+                    self.answer(&Reply::error(
+                        "ERR Can't execute this command: only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / \
+                         PING / QUIT / RESET are allowed in this context",
+                    ));
+                }
+                Ok(Command::Keys(_)) => match self.execute_keys() {
+                    Ok(()) => self.blocked_since = None,
+                    Err(why) => {
+                        let since = *self.blocked_since.get_or_insert_with(Instant::now);
+                        if since.elapsed() < self.server.node.settings.write_timeout {
+                            return;
+                        }
+                        self.blocked_since = None;
+                        self.todo.pop_front();
+                        self.answer(&Reply::error(why));
+                    }
+                },
+                Ok(Command::Session(_)) => {
+                    let Some(Ok(Command::Session(command))) = self.todo.pop_front() else { return };
+                    if session_commands::answer(self, command) == After::Close {
+                        self.todo.clear();
+                        self.closing = true;
+                    }
+                }
+                Err(_) => {
+                    let Some(Err(reply)) = self.todo.pop_front() else { return };
+                    self.answer(&reply);
+                }
+            }
+        }
+    }
+
+    /// RESP2 cannot tell a message from an answer, so a subscriber may do little else.
+    fn only_subscriptions(&self) -> bool {
+        self.version == Version::Resp2 && self.subscriptions.len() > 0
+    }
+
+    /// Executes the key commands at the front. An error says what to answer when it lasts.
+    fn execute_keys(&mut self) -> Result<(), &'static str> {
+        let gate = self.server.node.gate_now();
+        match gate.serves {
+            Serves::Primary | Serves::PausedPrimary => self.execute_as_primary(&gate),
+            Serves::YoungPrimary => Err("CLUSTERDOWN this node's reign has not begun"),
+            Serves::Standby => {
+                self.execute_as_standby();
+                Ok(())
+            }
+            Serves::Unsure if gate.primary.is_none() && !gate.suspected => {
+                // Just started; most likely a primary is about to be known.
+                Err("MASTERDOWN this node knows of no primary yet")
+            }
+            Serves::Unsure => {
+                self.refuse_all("MASTERDOWN this node is not up to date with a primary");
+                Ok(())
+            }
+            Serves::Witness => {
+                self.refuse_all(
+                    "MASTERDOWN this node is a witness and holds no keys; SENTINEL \
+                     GET-MASTER-ADDR-BY-NAME tells the primary",
+                );
+                Ok(())
+            }
+        }
+    }
+
+    fn batch(&self) -> impl Iterator<Item = &KeyCommand> + Clone {
+        let keys = |todo: &'_ Result<Command, Reply>| matches!(todo, Ok(Command::Keys(_)));
+        self.todo.iter().take_while(move |todo| keys(todo)).take(BATCH).filter_map(|todo| {
+            match todo {
+                Ok(Command::Keys(command)) => Some(command),
+                _ => None,
+            }
+        })
+    }
+
+    fn execute_as_primary(&mut self, gate: &Gate) -> Result<(), &'static str> {
+        if boot_time() >= gate.lease_until {
+            return Err("CLUSTERDOWN no majority of voters renews this primary's lease");
+        }
+        let mut done: Vec<Executed> = Vec::new();
+        let store = &self.server.node.store;
+        let result =
+            store.execute(gate.epoch, gate.released, gate.append_limit, self.batch(), &mut done);
+        let now = Instant::now();
+        Stats::add(&self.server.node.stats.commands, done.len() as u64);
+        for executed in done {
+            self.todo.pop_front();
+            if executed.wrote {
+                self.last_write = executed.wait;
+            }
+            let wait = Some((gate.epoch, executed.wait));
+            self.hold.push(&executed.reply, self.version, wait, executed.wrote, now);
+        }
+        match result {
+            Ok(()) => Ok(()),
+            Err(Refused::NotPrimary) => Err("MASTERDOWN this node's reign has ended"),
+            Err(Refused::Paused) => Err("CLUSTERDOWN a switchover is under way"),
+            Err(Refused::Lagging) => Err(
+                "NOREPLICAS the standbys are more than max_lag behind; nothing was written",
+            ),
+            Err(Refused::Closed(_)) => {
+                self.refuse_all("MISCONF the log's disk failed; nothing was written");
+                Ok(())
+            }
+        }
+    }
+
+    fn execute_as_standby(&mut self) {
+        let answers: Vec<Reply> = self
+            .batch()
+            .map(|command| match command.is_write() {
+                true => Reply::error("READONLY You can't write against a read only replica."),
+                false => self.server.node.store.read_only(command).reply,
+            })
+            .collect();
+        Stats::add(&self.server.node.stats.commands, answers.len() as u64);
+        for answer in answers {
+            self.todo.pop_front();
+            self.answer(&answer);
+        }
+    }
+
+    fn refuse_all(&mut self, text: &'static str) {
+        for _ in 0..self.batch().count() {
+            self.todo.pop_front();
+            self.answer(&Reply::error(text));
+        }
+    }
+
+    /// Queues a reply that depends on nothing.
+    pub(super) fn answer(&mut self, reply: &Reply) {
+        self.hold.push(reply, self.version, None, false, Instant::now());
+    }
+
+    fn let_go(&mut self, out: &mut BytesMut) {
+        if self.hold.is_empty() {
+            return;
+        }
+        let node = &self.server.node;
+        let gate = node.gate_now();
+        let clock = boot_time();
+        let done = self.hold.let_go(&gate, clock, node.settings.write_timeout, out);
+        if let Some(longest) = done.longest {
+            node.stats.commit_seconds.observe(longest.as_secs_f64());
+        }
+        Stats::add(&node.stats.unconfirmed, done.unconfirmed);
+    }
+}

@@ -1,0 +1,239 @@
+//! Commands about the connection and the server.
+
+use bytes::Bytes;
+
+use super::session::{After, Session};
+use super::{ClientInfo, info, sentinel};
+use crate::command::{ClientCommand, HelloCommand, SessionCommand, glob_matches};
+use crate::node::{Serves, wall};
+use crate::replica::Kind;
+use crate::resp::{Reply, Version};
+
+const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the \
+                           default user. Are you sure your configuration is correct?";
+
+pub(super) fn answer(session: &mut Session<'_>, command: SessionCommand) -> After {
+    let reply = match command {
+        SessionCommand::Ping { message } => ping(session, message),
+        SessionCommand::Echo { message } => Reply::Bulk(message),
+        SessionCommand::Hello(hello) => hello_reply(session, hello),
+        SessionCommand::Auth { user: Some(_), .. } => {
+            Reply::error("WRONGPASS invalid username-password pair or user is disabled.")
+        }
+        SessionCommand::Auth { user: None, .. } => Reply::error(NO_PASSWORD),
+        SessionCommand::Select => Reply::OK,
+        SessionCommand::Client(command) => client(session, command),
+        SessionCommand::Command(query) => query.answer(),
+        SessionCommand::Info { sections } => {
+            let text = info::text(session.server, &sections);
+            Reply::Verbatim(*b"txt", Bytes::from(text))
+        }
+        SessionCommand::Role => info::role(session.server),
+        SessionCommand::ConfigGet { patterns } => config_get(session, &patterns),
+        SessionCommand::Sentinel(command) => sentinel::answer(session.server, &command),
+        SessionCommand::Quit => {
+            session.answer(&Reply::OK);
+            return After::Close;
+        }
+        SessionCommand::CrossProtocol => return After::Close,
+        SessionCommand::Reset => {
+            let mut subscriptions = std::mem::take(&mut session.subscriptions);
+            subscriptions.clear(&session.server.pubsub);
+            session.version = Version::Resp2;
+            Reply::Simple("RESET".into())
+        }
+        SessionCommand::Subscribe { channels } => {
+            return subscribe(session, false, true, channels);
+        }
+        SessionCommand::PSubscribe { patterns } => return subscribe(session, true, true, patterns),
+        SessionCommand::Unsubscribe { channels } => {
+            return subscribe(session, false, false, channels);
+        }
+        SessionCommand::PUnsubscribe { patterns } => {
+            return subscribe(session, true, false, patterns);
+        }
+        SessionCommand::Publish { channel, message } => {
+            Reply::Integer(session.server.pubsub.publish(&channel, &message) as i64)
+        }
+        SessionCommand::Wait { .. } => copies(session),
+        SessionCommand::Time => {
+            let now = wall().0;
+            let (seconds, micros) = (now / 1000, now % 1000 * 1000);
+            Reply::Array(vec![bulk(seconds), bulk(micros)])
+        }
+    };
+    session.answer(&reply);
+    After::GoOn
+}
+
+pub(super) fn bulk(value: impl ToString) -> Reply {
+    Reply::Bulk(Bytes::from(value.to_string()))
+}
+
+fn ping(session: &Session<'_>, message: Option<Bytes>) -> Reply {
+    let subscribed = session.subscriptions.len() > 0 && session.version == Version::Resp2;
+    match message {
+        _ if subscribed => Reply::Array(vec![
+            Reply::text("pong"),
+            Reply::Bulk(message.unwrap_or_default()),
+        ]),
+        Some(message) => Reply::Bulk(message),
+        None => Reply::Simple("PONG".into()),
+    }
+}
+
+/// WAIT: how many standbys hold this connection's last write now. Replies are held until the
+/// commit rule is met, so that in sync and semi-sync mode there is nothing to wait for beyond it.
+fn copies(session: &Session<'_>) -> Reply {
+    let view = session.server.node.view();
+    let holds = view.standbys.iter().filter(|standby| standby.received >= session.last_write);
+    Reply::Integer(holds.count() as i64)
+}
+
+fn subscribe(session: &mut Session<'_>, pattern: bool, add: bool, names: Vec<Bytes>) -> After {
+    let server = session.server;
+    let answers = if add {
+        session.subscriptions.add(&server.pubsub, pattern, names)
+    } else {
+        session.subscriptions.remove(&server.pubsub, pattern, names)
+    };
+    for answer in answers {
+        session.answer(&answer);
+    }
+    let counts = session.subscriptions.counts();
+    server.update_client(session.id, |info| info.subscriptions = counts);
+    After::GoOn
+}
+
+fn hello_reply(session: &mut Session<'_>, hello: HelloCommand) -> Reply {
+    if hello.auth.is_some() {
+        return Reply::error("WRONGPASS invalid username-password pair or user is disabled.");
+    }
+    if let Some(version) = hello.version {
+        session.version = version;
+    }
+    let resp = if session.version == Version::Resp3 { 3 } else { 2 };
+    let name = hello.client_name;
+    session.server.update_client(session.id, |info| {
+        info.resp = resp;
+        if let Some(name) = &name {
+            info.name = String::from_utf8_lossy(name).into_owned();
+        }
+    });
+    let gate = session.server.node.gate_now();
+    let role = match gate.serves {
+        Serves::Witness => "sentinel",
+        _ if gate.is_primary() => "master",
+        _ => "replica",
+    };
+    let mode = if gate.serves == Serves::Witness { "sentinel" } else { "standalone" };
+    Reply::Map(vec![
+        (Reply::text("server"), Reply::text("redis")),
+        (Reply::text("version"), Reply::text(info::REDIS_VERSION)),
+        (Reply::text("proto"), Reply::Integer(resp.into())),
+        (Reply::text("id"), Reply::Integer(session.id as i64)),
+        (Reply::text("mode"), Reply::text(mode)),
+        (Reply::text("role"), Reply::text(role)),
+        (Reply::text("modules"), Reply::Array(Vec::new())),
+    ])
+}
+
+fn client(session: &mut Session<'_>, command: ClientCommand) -> Reply {
+    let server = session.server;
+    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+    match command {
+        ClientCommand::Id => Reply::Integer(session.id as i64),
+        ClientCommand::GetName => {
+            let name = own(session).map(|info| info.name).unwrap_or_default();
+            if name.is_empty() { Reply::Null } else { bulk(name) }
+        }
+        ClientCommand::SetName { name } => {
+            server.update_client(session.id, |info| info.name = text(&name));
+            Reply::OK
+        }
+        ClientCommand::SetLibraryName { name } => {
+            server.update_client(session.id, |info| info.library.0 = text(&name));
+            Reply::OK
+        }
+        ClientCommand::SetLibraryVersion { version } => {
+            server.update_client(session.id, |info| info.library.1 = text(&version));
+            Reply::OK
+        }
+        ClientCommand::Info => {
+            let line = own(session).map(|info| client_line(server, &info)).unwrap_or_default();
+            Reply::Verbatim(*b"txt", Bytes::from(line))
+        }
+        ClientCommand::List { kind, ids } => {
+            let lines: String = server
+                .client_list()
+                .iter()
+                .filter(|info| ids.is_empty() || ids.contains(&info.id))
+                .filter(|info| kind.is_none_or(|kind| info.kind() == kind))
+                .map(|info| client_line(server, info))
+                .collect();
+            Reply::Verbatim(*b"txt", Bytes::from(lines))
+        }
+        ClientCommand::NoEvict { .. } => Reply::OK,
+    }
+}
+
+fn own(session: &Session<'_>) -> Option<ClientInfo> {
+    session.server.client_list().into_iter().find(|info| info.id == session.id)
+}
+
+impl ClientInfo {
+    fn kind(&self) -> crate::command::ClientKind {
+        match self.subscriptions {
+            (0, 0) => crate::command::ClientKind::Normal,
+            _ => crate::command::ClientKind::PubSub,
+        }
+    }
+}
+
+fn client_line(server: &super::Server, info: &ClientInfo) -> String {
+    let (channels, patterns) = info.subscriptions;
+    format!(
+        "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db=0 sub={channels} \
+         psub={patterns} ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 \
+         obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir=-1 resp={} lib-name={} \
+         lib-ver={}\n",
+        info.id,
+        info.from,
+        server.node.settings.client_addr,
+        info.name,
+        info.since.elapsed().as_secs(),
+        info.last.elapsed().as_secs(),
+        if channels + patterns > 0 { "P" } else { "N" },
+        info.last_command,
+        info.resp,
+        info.library.0,
+        info.library.1,
+    )
+}
+
+fn config_get(session: &Session<'_>, patterns: &[Bytes]) -> Reply {
+    let settings = &session.server.node.settings;
+    let port = settings.client_addr.rsplit_once(':').map_or("0", |(_, port)| port).to_string();
+    let witness = settings.kind() == Kind::Witness;
+    let known: Vec<(&'static str, String)> = vec![
+        ("appendfsync", match settings.fsync {
+            crate::wal::Fsync::Always => "always".into(),
+            crate::wal::Fsync::Interval(_) => "everysec".into(),
+            crate::wal::Fsync::Os => "no".into(),
+        }),
+        ("appendonly", if witness { "no".into() } else { "yes".into() }),
+        ("databases", "1".into()),
+        ("dir", settings.data_dir.display().to_string()),
+        ("maxclients", settings.max_clients.to_string()),
+        ("maxmemory", "0".into()),
+        ("maxmemory-policy", "noeviction".into()),
+        ("port", port),
+        ("proto-max-bulk-len", (512 << 20).to_string()),
+        ("save", String::new()),
+        ("timeout", "0".into()),
+    ];
+    let wanted = known.into_iter().filter(|(name, _)| {
+        patterns.iter().any(|pattern| glob_matches(pattern, name.as_bytes(), true))
+    });
+    Reply::Map(wanted.map(|(name, value)| (Reply::text(name), bulk(value))).collect())
+}
