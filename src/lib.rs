@@ -24,3 +24,4 @@ pub mod peer;
 pub mod node;
 pub mod server;
 pub mod http;
+pub mod cli;

@@ -1,3 +1,7 @@
 //! The `understudy` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    understudy::cli::run()
+}

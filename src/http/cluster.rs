@@ -14,8 +14,11 @@ pub(super) async fn cluster(State(server): State<Shared>) -> Json<Value> {
     let node = &server.node;
     let view = node.view();
     let settings = &node.settings;
-    let members: Vec<Value> =
-        settings.members.iter().map(|member| describe(&server, &view, member)).collect();
+    let members: Vec<Value> = settings
+        .members
+        .iter()
+        .map(|member| describe(&server, &view, member))
+        .collect();
     let rule = view.rule.as_ref().map(|recorded| {
         json!({
             "epoch": recorded.id.epoch.0,
@@ -27,7 +30,11 @@ pub(super) async fn cluster(State(server): State<Shared>) -> Json<Value> {
         })
     });
     let mut notes = settings.notes();
-    notes.extend(view.held_back.iter().map(|why| format!("No takeover by this node: {why}.")));
+    notes.extend(
+        view.held_back
+            .iter()
+            .map(|why| format!("No takeover by this node: {why}.")),
+    );
     let worst = settings.interval * settings.threshold + settings.timeout;
     Json(json!({
         "schema": "understudy.cluster/1",
@@ -62,29 +69,50 @@ fn describe(server: &Shared, view: &View, member: &MemberSettings) -> Value {
     let node = &server.node;
     let id = member.member.id;
     let own = id == node.id();
-    let known = if own { of_self(server, view) } else { of_other(server, view, member) };
-    let (host, port) = member.client_addr.rsplit_once(':').unwrap_or((&member.client_addr, "0"));
+    let known = if own {
+        of_self(server, view)
+    } else {
+        of_other(server, view, member)
+    };
+    let (host, port) = member
+        .client_addr
+        .rsplit_once(':')
+        .unwrap_or((&member.client_addr, "0"));
     let primary = node.gate_now().is_primary();
     let behind = |lsn: Option<u64>| {
         let end = view.log.appended.lsn.0;
         lsn.filter(|_| primary).map(|lsn| end.saturating_sub(lsn))
     };
-    let lag_records = if own { Some(0).filter(|_| primary) } else { behind(known.acked) };
+    let lag_records = if own {
+        Some(0).filter(|_| primary)
+    } else {
+        behind(known.acked)
+    };
     let lag_bytes = match lag_records {
         Some(0) => Some(0),
-        Some(_) => known.acked.and_then(|lsn| server.node.store.bytes_behind(crate::units::Lsn(lsn))),
+        Some(_) => known
+            .acked
+            .and_then(|lsn| server.node.store.bytes_behind(crate::units::Lsn(lsn))),
         None => None,
     };
     let lag_ms = lag_records.and_then(|records| match records {
         0 => Some(0),
-        _ => known.acked.and_then(|lsn| server.node.store.ms_behind(crate::units::Lsn(lsn))),
+        _ => known
+            .acked
+            .and_then(|lsn| server.node.store.ms_behind(crate::units::Lsn(lsn))),
     });
     let lease = if own {
         Some(view.lease_until).filter(|_| primary)
     } else {
-        view.leases.iter().find(|(voter, _)| *voter == id).map(|(_, until)| *until)
+        view.leases
+            .iter()
+            .find(|(voter, _)| *voter == id)
+            .map(|(_, until)| *until)
     };
-    let in_rule = view.rule.as_ref().is_some_and(|recorded| recorded.rule.has_member(id));
+    let in_rule = view
+        .rule
+        .as_ref()
+        .is_some_and(|recorded| recorded.rule.has_member(id));
     json!({
         "name": id.to_string(),
         "id": id.0,
@@ -149,7 +177,10 @@ fn of_other(server: &Shared, view: &View, member: &MemberSettings) -> Known {
     let reigns = server.node.gate_now().is_primary();
     let witness = member.member.kind == Kind::Witness;
     let now = boot_time();
-    let answers = view.leases.iter().any(|(voter, until)| *voter == id && *until > now);
+    let answers = view
+        .leases
+        .iter()
+        .any(|(voter, until)| *voter == id && *until > now);
     let role = match (witness, cursor) {
         (true, _) => "witness",
         (false, _) if view.primary == Some(id) => "leader",
@@ -218,8 +249,11 @@ fn takeover(takeover: &Takeover) -> Value {
         (Cause::Abdication, _) => ("switchover", "abdication"),
         (Cause::Operator, _) => ("forced", "operator"),
     };
-    let others: Vec<Value> =
-        report.others.iter().map(|(id, why)| json!({ "id": id.0, "why_not": why })).collect();
+    let others: Vec<Value> = report
+        .others
+        .iter()
+        .map(|(id, why)| json!({ "id": id.0, "why_not": why }))
+        .collect();
     json!({
         "epoch": report.epoch.0,
         "kind": kind,

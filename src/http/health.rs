@@ -36,7 +36,14 @@ fn answer(server: &Shared, ok: bool) -> Health {
         "id": server.node.id().0,
         "understudy": { "version": env!("CARGO_PKG_VERSION"), "scope": server.node.settings.name },
     });
-    (if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(body))
+    (
+        if ok {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        },
+        Json(body),
+    )
 }
 
 pub(super) async fn primary(State(server): State<Shared>) -> Health {
@@ -66,9 +73,16 @@ pub(super) async fn read_only(State(server): State<Shared>, Query(query): Query<
 /// know how far behind it is, and so is behind any bound.
 fn within(server: &Shared, query: &Lag) -> bool {
     let Some(text) = &query.lag else { return true };
-    let Ok(most) = parse_bytes(&crate::node::Text::String(text.clone())) else { return false };
+    let Ok(most) = parse_bytes(&crate::node::Text::String(text.clone())) else {
+        return false;
+    };
     let node = &server.node;
-    let behind = node.store.log().end().offset.saturating_sub(node.store.applied_offset());
+    let behind = node
+        .store
+        .log()
+        .end()
+        .offset
+        .saturating_sub(node.store.applied_offset());
     !node.gate_now().suspected && node.gate_now().following.is_some() && behind <= most
 }
 

@@ -17,7 +17,10 @@ pub(super) async fn metrics(State(server): State<Shared>) -> impl IntoResponse {
     match encode(&mut text, &registry(&server)) {
         Ok(()) => (
             StatusCode::OK,
-            [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
+            [(
+                header::CONTENT_TYPE,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            )],
             text,
         ),
         Err(error) => (
@@ -67,24 +70,72 @@ fn gauges(server: &Shared, registry: &mut Registry) {
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let values: [(&str, &str, i64); 15] = [
         ("epoch", "Highest epoch promised", number(view.epoch.0)),
-        ("primary", "1 where this node reigns", i64::from(gate.is_primary())),
-        ("primary_suspected", "1 where no live primary is known", i64::from(view.suspected)),
+        (
+            "primary",
+            "1 where this node reigns",
+            i64::from(gate.is_primary()),
+        ),
+        (
+            "primary_suspected",
+            "1 where no live primary is known",
+            i64::from(view.suspected),
+        ),
         (
             "fallen_back",
             "1 where semi-sync goes on with the primary alone",
             i64::from(view.mode_state == ModeState::FallenBack),
         ),
-        ("appended_lsn", "Last record in the log", number(view.log.appended.lsn.0)),
-        ("synced_lsn", "Last durable record", number(view.log.synced.0)),
-        ("released_lsn", "Last record safe to acknowledge", number(view.released.0)),
-        ("applied_lsn", "Last record visible to readers", number(node.store.applied().0)),
-        ("standbys", "Standbys that stream", number(view.standbys.len() as u64)),
-        ("lag_records", "Records the slowest streaming standby lacks", number(lag)),
-        ("lease_milliseconds", "What is left of the primary's lease", number(lease_ms)),
-        ("clients", "Connected clients", number(server.clients() as u64)),
+        (
+            "appended_lsn",
+            "Last record in the log",
+            number(view.log.appended.lsn.0),
+        ),
+        (
+            "synced_lsn",
+            "Last durable record",
+            number(view.log.synced.0),
+        ),
+        (
+            "released_lsn",
+            "Last record safe to acknowledge",
+            number(view.released.0),
+        ),
+        (
+            "applied_lsn",
+            "Last record visible to readers",
+            number(node.store.applied().0),
+        ),
+        (
+            "standbys",
+            "Standbys that stream",
+            number(view.standbys.len() as u64),
+        ),
+        (
+            "lag_records",
+            "Records the slowest streaming standby lacks",
+            number(lag),
+        ),
+        (
+            "lease_milliseconds",
+            "What is left of the primary's lease",
+            number(lease_ms),
+        ),
+        (
+            "clients",
+            "Connected clients",
+            number(server.clients() as u64),
+        ),
         ("keys", "Keys", number(keys as u64)),
-        ("keys_expiring", "Keys with an expiry", number(expiring as u64)),
-        ("memory_bytes", "Bytes of keys and values", number(bytes as u64)),
+        (
+            "keys_expiring",
+            "Keys with an expiry",
+            number(expiring as u64),
+        ),
+        (
+            "memory_bytes",
+            "Bytes of keys and values",
+            number(bytes as u64),
+        ),
     ];
     for (name, help, value) in values {
         registry.register(name, help, ConstGauge::new(value));
@@ -94,16 +145,32 @@ fn gauges(server: &Shared, registry: &mut Registry) {
 fn counters(server: &Shared, registry: &mut Registry) {
     let stats = &server.node.stats;
     let values = [
-        ("takeovers", "Reigns this node won since it started", Stats::get(&stats.takeovers)),
+        (
+            "takeovers",
+            "Reigns this node won since it started",
+            Stats::get(&stats.takeovers),
+        ),
         (
             "discarded_records",
             "Records given up on rejoining since this node started",
             Stats::get(&stats.discarded),
         ),
-        ("unconfirmed_writes", "Writes answered -UNCONFIRMED", Stats::get(&stats.unconfirmed)),
+        (
+            "unconfirmed_writes",
+            "Writes answered -UNCONFIRMED",
+            Stats::get(&stats.unconfirmed),
+        ),
         ("commands", "Commands answered", Stats::get(&stats.commands)),
-        ("connections", "Client connections taken", Stats::get(&stats.connections)),
-        ("expired_keys", "Keys deleted on expiry", Stats::get(&stats.expired)),
+        (
+            "connections",
+            "Client connections taken",
+            Stats::get(&stats.connections),
+        ),
+        (
+            "expired_keys",
+            "Keys deleted on expiry",
+            Stats::get(&stats.expired),
+        ),
     ];
     for (name, help, value) in values {
         registry.register(name, help, ConstCounter::new(value));

@@ -31,7 +31,10 @@ pub struct HttpError {
 
 /// Binds the HTTP port.
 pub async fn bind(addr: &str) -> Result<TcpListener, HttpError> {
-    let failed = |source| HttpError { addr: addr.to_string(), source };
+    let failed = |source| HttpError {
+        addr: addr.to_string(),
+        source,
+    };
     TcpListener::bind(addr).await.map_err(failed)
 }
 

@@ -29,9 +29,15 @@ fn allowed(server: &Shared, headers: &HeaderMap) -> Result<(), Answer> {
         let why = format!("the header {GUARD}: 1 is missing");
         return Err(refuse(StatusCode::FORBIDDEN, why));
     }
-    let Some(secret) = &server.node.settings.secret_text else { return Ok(()) };
-    let given = headers.get("authorization").and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or("");
+    let Some(secret) = &server.node.settings.secret_text else {
+        return Ok(());
+    };
+    let given = headers
+        .get("authorization")
+        .and_then(|value| value.to_str().ok());
+    let given = given
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .unwrap_or("");
     if bool::from(given.trim().as_bytes().ct_eq(secret.as_bytes())) {
         Ok(())
     } else {
@@ -83,14 +89,20 @@ pub(super) async fn switchover(
             (StatusCode::OK, Json(body))
         }
         Ok(Err(why)) => refuse(StatusCode::CONFLICT, why),
-        Err(_) => refuse(StatusCode::GATEWAY_TIMEOUT, "no new primary was seen within 15 s"),
+        Err(_) => refuse(
+            StatusCode::GATEWAY_TIMEOUT,
+            "no new primary was seen within 15 s",
+        ),
     }
 }
 
 /// Passes an order on to the primary.
 async fn forward(server: &Shared, path: &'static str, body: Value) -> Answer {
     let node = &server.node;
-    let primary = node.gate_now().primary.and_then(|id| node.settings.member(id));
+    let primary = node
+        .gate_now()
+        .primary
+        .and_then(|id| node.settings.member(id));
     let Some(addr) = primary.and_then(|member| member.http_addr.clone()) else {
         let why = match primary {
             None => "this node knows of no primary".to_string(),
@@ -108,21 +120,28 @@ async fn forward(server: &Shared, path: &'static str, body: Value) -> Answer {
             .http_status_as_error(false)
             .build()
             .into();
-        let mut request = agent.post(format!("http://{addr}/{path}")).header(GUARD, "1");
+        let mut request = agent
+            .post(format!("http://{addr}/{path}"))
+            .header(GUARD, "1");
         if let Some(secret) = secret {
             request = request.header("authorization", format!("Bearer {secret}"));
         }
-        let mut answer = request.send_json(body).map_err(|error| format!("{addr}: {error}"))?;
+        let mut answer = request
+            .send_json(body)
+            .map_err(|error| format!("{addr}: {error}"))?;
         let status = answer.status().as_u16();
-        let body: Value =
-            answer.body_mut().read_json().map_err(|error| format!("{addr}: {error}"))?;
+        let body: Value = answer
+            .body_mut()
+            .read_json()
+            .map_err(|error| format!("{addr}: {error}"))?;
         Ok::<_, String>((status, body))
     })
     .await;
     match asked {
-        Ok(Ok((status, body))) => {
-            (StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), Json(body))
-        }
+        Ok(Ok((status, body))) => (
+            StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY),
+            Json(body),
+        ),
         Ok(Err(why)) => refuse(StatusCode::BAD_GATEWAY, why),
         Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
@@ -163,18 +182,30 @@ pub(super) async fn promote(
         return refusal;
     }
     if !order.force {
-        return refuse(StatusCode::BAD_REQUEST, "say force: true; GET /promote-price tells the price");
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "say force: true; GET /promote-price tells the price",
+        );
     }
     let node = &server.node;
-    if let Some(id) = order.lost.iter().find(|id| node.settings.member(NodeId(**id)).is_none()) {
-        return refuse(StatusCode::BAD_REQUEST, format!("node {id} is not a member"));
+    if let Some(id) = order
+        .lost
+        .iter()
+        .find(|id| node.settings.member(NodeId(**id)).is_none())
+    {
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            format!("node {id} is not a member"),
+        );
     }
     if order.lost.contains(&node.id().0) {
         return refuse(StatusCode::BAD_REQUEST, "a node cannot declare itself lost");
     }
     let mut events = node.events();
     let mut gate = node.gate();
-    node.enter([Input::Promote(order.lost.iter().copied().map(NodeId).collect())]);
+    node.enter([Input::Promote(
+        order.lost.iter().copied().map(NodeId).collect(),
+    )]);
     let outcome = tokio::time::timeout(Duration::from_secs(15), async {
         loop {
             tokio::select! {
@@ -200,6 +231,9 @@ pub(super) async fn promote(
             (StatusCode::OK, Json(body))
         }
         Ok(Err(why)) => refuse(StatusCode::CONFLICT, why),
-        Err(_) => refuse(StatusCode::GATEWAY_TIMEOUT, "the promotion did not end within 15 s"),
+        Err(_) => refuse(
+            StatusCode::GATEWAY_TIMEOUT,
+            "the promotion did not end within 15 s",
+        ),
     }
 }

@@ -15,13 +15,18 @@ pub fn boot_time() -> Micros {
 
 /// Wall-clock.
 pub fn wall() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Millis(since.as_millis() as u64)
 }
 
 /// Both.
 pub fn now() -> Now {
-    Now { boot: boot_time(), wall: wall() }
+    Now {
+        boot: boot_time(),
+        wall: wall(),
+    }
 }
 
 /// The host's boot id (R14); zero where the system does not tell, which counts as always the same.

@@ -133,7 +133,9 @@ impl TryFrom<Text> for Span {
             Text::Number(ms) => Ok(Span(Duration::from_millis(ms))),
             Text::String(text) => match humantime::parse_duration(&text) {
                 Ok(span) => Ok(Span(span)),
-                Err(error) => Err(format!("\"{text}\" is no span of time ({error}); say \"100 ms\"")),
+                Err(error) => Err(format!(
+                    "\"{text}\" is no span of time ({error}); say \"100 ms\""
+                )),
             },
         }
     }
@@ -145,7 +147,9 @@ pub fn parse_bytes(text: &Text) -> Result<u64, ConfigError> {
         Text::Number(bytes) => return Ok(*bytes),
         Text::String(text) => text.trim(),
     };
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);
     let factor: Option<u64> = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => Some(1),
@@ -154,7 +158,11 @@ pub fn parse_bytes(text: &Text) -> Result<u64, ConfigError> {
         "gib" | "g" | "gb" => Some(1 << 30),
         _ => None,
     };
-    let bytes = digits.parse::<u64>().ok().zip(factor).and_then(|(n, f)| n.checked_mul(f));
+    let bytes = digits
+        .parse::<u64>()
+        .ok()
+        .zip(factor)
+        .and_then(|(n, f)| n.checked_mul(f));
     bytes.ok_or_else(|| ConfigError(format!("\"{text}\" is no size; say \"64 MiB\"")))
 }
 
@@ -220,13 +228,20 @@ pub fn parse(text: &str) -> Result<File, ConfigError> {
             let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
             format!("line {line}: ")
         });
-        ConfigError(format!("{place}{}", suggest(message).unwrap_or_else(|| message.to_string())))
+        ConfigError(format!(
+            "{place}{}",
+            suggest(message).unwrap_or_else(|| message.to_string())
+        ))
     })
 }
 
 /// "unknown field `x`, expected one of `a`, `b`" with the nearest first.
 fn suggest(message: &str) -> Option<String> {
-    let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let mut quoted = message
+        .strip_prefix("unknown field ")?
+        .split('`')
+        .skip(1)
+        .step_by(2);
     let found = quoted.next()?;
     let nearest = quoted.min_by_key(|valid| distance(found, valid))?;
     Some(format!("unknown key `{found}`; did you mean `{nearest}`?"))
@@ -286,7 +301,9 @@ fn fsync(text: Option<&str>) -> Result<Fsync, ConfigError> {
         None | Some("always") => Ok(Fsync::Always),
         Some("interval") => Ok(Fsync::Interval(Duration::from_secs(1))),
         Some("os") => Ok(Fsync::Os),
-        Some(other) => wrong(format!("wal.fsync = \"{other}\": say always, interval or os")),
+        Some(other) => wrong(format!(
+            "wal.fsync = \"{other}\": say always, interval or os"
+        )),
     }
 }
 
@@ -295,7 +312,10 @@ fn member(file: &MemberFile) -> Result<MemberSettings, ConfigError> {
         None | Some("data") => Kind::Data,
         Some("witness") => Kind::Witness,
         Some(other) => {
-            return wrong(format!("member {}: role = \"{other}\": say data or witness", file.id));
+            return wrong(format!(
+                "member {}: role = \"{other}\": say data or witness",
+                file.id
+            ));
         }
     };
     if file.id == 0 || file.peer_addr.is_empty() || file.client_addr.is_empty() {
@@ -320,7 +340,11 @@ fn member(file: &MemberFile) -> Result<MemberSettings, ConfigError> {
 
 /// A member as `--member ID=PEER_ADDR/CLIENT_ADDR[/witness]`.
 pub fn parse_member(text: &str) -> Result<MemberFile, ConfigError> {
-    let usage = || ConfigError(format!("--member {text}: say ID=PEER_ADDR/CLIENT_ADDR[/witness]"));
+    let usage = || {
+        ConfigError(format!(
+            "--member {text}: say ID=PEER_ADDR/CLIENT_ADDR[/witness]"
+        ))
+    };
     let (id, rest) = text.split_once('=').ok_or_else(usage)?;
     let mut parts = rest.split('/');
     let (peer, client) = parts.next().zip(parts.next()).ok_or_else(usage)?;
@@ -344,8 +368,11 @@ impl Settings {
         let client_addr = file.client_addr.unwrap_or_else(|| "127.0.0.1:7379".into());
         let peer_addr = file.peer_addr.unwrap_or_else(|| "127.0.0.1:7380".into());
         let http_addr = file.http_addr.unwrap_or_else(|| "127.0.0.1:7381".into());
-        let mut members: Vec<MemberSettings> =
-            cluster.member.iter().map(member).collect::<Result<_, _>>()?;
+        let mut members: Vec<MemberSettings> = cluster
+            .member
+            .iter()
+            .map(member)
+            .collect::<Result<_, _>>()?;
         let id = NodeId(match file.id {
             Some(id) => id,
             None if members.is_empty() => 1,
@@ -353,7 +380,12 @@ impl Settings {
         });
         if members.is_empty() {
             members.push(MemberSettings {
-                member: Member { id, kind: Kind::Data, vote: true, priority: 1 },
+                member: Member {
+                    id,
+                    kind: Kind::Data,
+                    vote: true,
+                    priority: 1,
+                },
                 peer_addr: peer_addr.clone(),
                 client_addr: client_addr.clone(),
                 http_addr: Some(http_addr.clone()),
@@ -363,11 +395,16 @@ impl Settings {
         let ms = |span: Option<Span>, default: u64| {
             span.map_or(Duration::from_millis(default), |span| span.0)
         };
-        let data_nodes = members.iter().filter(|m| m.member.kind == Kind::Data).count();
+        let data_nodes = members
+            .iter()
+            .filter(|m| m.member.kind == Kind::Data)
+            .count();
         let single = data_nodes == 1;
         let settings = Settings {
             id,
-            data_dir: file.data_dir.unwrap_or_else(|| PathBuf::from(format!("understudy-{id}"))),
+            data_dir: file
+                .data_dir
+                .unwrap_or_else(|| PathBuf::from(format!("understudy-{id}"))),
             client_addr,
             peer_addr,
             http_addr,
@@ -406,11 +443,22 @@ impl Settings {
                 return wrong(format!("member {} is listed twice", member.member.id));
             }
         }
-        let known: Vec<String> = self.members.iter().map(|m| m.member.id.to_string()).collect();
+        let known: Vec<String> = self
+            .members
+            .iter()
+            .map(|m| m.member.id.to_string())
+            .collect();
         let Some(own) = self.members.iter().find(|m| m.member.id == self.id) else {
-            return wrong(format!("node {} is not a member; members: {}", self.id, known.join(", ")));
+            return wrong(format!(
+                "node {} is not a member; members: {}",
+                self.id,
+                known.join(", ")
+            ));
         };
-        let data = self.members.iter().filter(|m| m.member.kind == Kind::Data && m.member.vote);
+        let data = self
+            .members
+            .iter()
+            .filter(|m| m.member.kind == Kind::Data && m.member.vote);
         let data = data.count() as u32;
         if data == 0 {
             return wrong("no voting data node is listed: nobody could ever be primary");
@@ -426,8 +474,13 @@ impl Settings {
         if self.level.is_some_and(|level| level >= Level::Synced) && self.fsync != Fsync::Always {
             return wrong("level = \"synced\" needs wal.fsync = \"always\"");
         }
-        if self.copies.is_some_and(|copies| copies == 0 || copies > data) {
-            return wrong(format!("copies must be from 1 to {data}, the number of data nodes"));
+        if self
+            .copies
+            .is_some_and(|copies| copies == 0 || copies > data)
+        {
+            return wrong(format!(
+                "copies must be from 1 to {data}, the number of data nodes"
+            ));
         }
         if self.threshold == 0 || self.interval.is_zero() {
             return wrong("heartbeat.threshold and heartbeat.interval must be above 0");
@@ -453,9 +506,14 @@ impl Settings {
         if self.secret.is_none() && open(&self.http_addr) {
             return wrong("http_addr beyond loopback needs cluster.secret_file");
         }
-        let port = |addr: &str| addr.rsplit_once(':').is_some_and(|(_, p)| p.parse::<u16>().is_ok());
+        let port = |addr: &str| {
+            addr.rsplit_once(':')
+                .is_some_and(|(_, p)| p.parse::<u16>().is_ok())
+        };
         let own_addresses = [&self.client_addr, &self.peer_addr, &self.http_addr];
-        let all = own_addresses.into_iter().chain([&own.peer_addr, &own.client_addr]);
+        let all = own_addresses
+            .into_iter()
+            .chain([&own.peer_addr, &own.client_addr]);
         for addr in all {
             if !port(addr) {
                 return wrong(format!("\"{addr}\" is no address; say HOST:PORT"));
@@ -466,10 +524,18 @@ impl Settings {
 
     /// Sentences for `config check` and `status`: what this set-up can and cannot do.
     pub fn notes(&self) -> Vec<String> {
-        let voters: Vec<&Member> =
-            self.members.iter().map(|m| &m.member).filter(|m| m.vote).collect();
+        let voters: Vec<&Member> = self
+            .members
+            .iter()
+            .map(|m| &m.member)
+            .filter(|m| m.vote)
+            .collect();
         let data = voters.iter().filter(|m| m.kind == Kind::Data).count();
-        let all_data = self.members.iter().filter(|m| m.member.kind == Kind::Data).count();
+        let all_data = self
+            .members
+            .iter()
+            .filter(|m| m.member.kind == Kind::Data)
+            .count();
         let mut notes = Vec::new();
         if voters.len() == 1 && all_data > 1 {
             notes.push(
@@ -543,7 +609,8 @@ impl Settings {
 
     /// What this node stores.
     pub fn kind(&self) -> Kind {
-        self.member(self.id).map_or(Kind::Data, |member| member.member.kind)
+        self.member(self.id)
+            .map_or(Kind::Data, |member| member.member.kind)
     }
 }
 
@@ -552,7 +619,9 @@ fn size(text: Option<&Text>, default: u64) -> Result<u64, ConfigError> {
 }
 
 fn read_secret(path: Option<&Path>) -> Result<(Option<Secret>, Option<String>), ConfigError> {
-    let Some(path) = path else { return Ok((None, None)) };
+    let Some(path) = path else {
+        return Ok((None, None));
+    };
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError(format!("secret_file {}: {error}", path.display())))?;
     let text = text.trim().to_string();
@@ -564,7 +633,10 @@ fn read_secret(path: Option<&Path>) -> Result<(Option<Secret>, Option<String>), 
 fn is_loopback(addr: &str) -> bool {
     let host = addr.rsplit_once(':').map_or(addr, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -574,7 +646,10 @@ mod tests {
     #[test]
     fn an_unknown_key_names_the_nearest() {
         let error = parse("[cluster]\nmax_los = 0\n").unwrap_err().0;
-        assert!(error.contains("unknown key `max_los`; did you mean `max_loss`?"), "{error}");
+        assert!(
+            error.contains("unknown key `max_los`; did you mean `max_loss`?"),
+            "{error}"
+        );
         assert!(error.starts_with("line 2"), "{error}");
     }
 
@@ -591,8 +666,14 @@ mod tests {
         let member = "[[cluster.member]]\nid = 1\npeer_addr = '127.0.0.1:1'\n\
                       client_addr = '127.0.0.1:2'\n";
         let cases = [
-            ("[wal]\nfsync = 'os'\n[cluster]\nmode = 'sync'\n", "needs wal.fsync"),
-            ("[cluster]\nmode = 'sync'\nlevel = 'received'\n", "needs level"),
+            (
+                "[wal]\nfsync = 'os'\n[cluster]\nmode = 'sync'\n",
+                "needs wal.fsync",
+            ),
+            (
+                "[cluster]\nmode = 'sync'\nlevel = 'received'\n",
+                "needs level",
+            ),
             ("id = 2\n", "is not a member"),
             ("peer_addr = '0.0.0.0:1'\n", "need a secret"),
             ("[heartbeat]\nlease = '100 ms'\n", "at least two"),

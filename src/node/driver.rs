@@ -22,9 +22,7 @@ use super::reports::{ExactLoss, Reports};
 use super::stats::Stats;
 use super::store::Store;
 use crate::peer::{Identity, VersionRange};
-use crate::replica::{
-    Ack, Control, Input, Kind, LogView, Machine, Output, Report, Standing, View,
-};
+use crate::replica::{Ack, Control, Input, Kind, LogView, Machine, Output, Report, Standing, View};
 use crate::units::{Epoch, Lsn, Micros, NodeId};
 use crate::wal::{ControlFile, Fsync, Progress, SnapshotStore};
 
@@ -111,7 +109,9 @@ pub struct Node {
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("id", &self.settings.id).finish_non_exhaustive()
+        f.debug_struct("Node")
+            .field("id", &self.settings.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -184,7 +184,9 @@ impl Node {
     }
 
     fn driver(&self) -> MutexGuard<'_, Driver> {
-        self.driver.lock().expect("the takeover machine found itself in an impossible state")
+        self.driver
+            .lock()
+            .expect("the takeover machine found itself in an impossible state")
     }
 
     /// This node's number.
@@ -248,7 +250,11 @@ impl Node {
         let (appended, written, synced) = self.store.log().cursors();
         // R3: under any other fsync setting, durable means what that setting makes of it; levels
         // above received are then a configuration error.
-        let synced = if self.settings.fsync == Fsync::Always { synced } else { written.lsn };
+        let synced = if self.settings.fsync == Fsync::Always {
+            synced
+        } else {
+            written.lsn
+        };
         let position = crate::replica::LogPos {
             epoch: appended.epoch,
             lsn: appended.lsn,
@@ -287,8 +293,15 @@ impl Node {
 
     fn carry_out(&self, output: Output) {
         match output {
-            Output::Persist { generation, control } => {
-                let mut slot = self.persist.next.lock().expect("the slot is only moved in and out");
+            Output::Persist {
+                generation,
+                control,
+            } => {
+                let mut slot = self
+                    .persist
+                    .next
+                    .lock()
+                    .expect("the slot is only moved in and out");
                 slot.0 = Some((generation, control));
                 self.persist.changed.notify_one();
             }
@@ -395,14 +408,21 @@ impl Node {
                 (true, false) => Serves::Primary,
             };
         }
-        let standpoint = *self.standpoint.lock().expect("the standpoint is only read and set");
+        let standpoint = *self
+            .standpoint
+            .lock()
+            .expect("the standpoint is only read and set");
         let applied = self.store.applied();
         // R19, R23: readers see only what is known to be released.
         let exact = !standpoint.rebuilding
             && applied >= standpoint.exact_from
             && applied <= view.released
             && view.released > Lsn::ZERO;
-        if exact { Serves::Standby } else { Serves::Unsure }
+        if exact {
+            Serves::Standby
+        } else {
+            Serves::Unsure
+        }
     }
 
     /// Tells everyone to stop.
@@ -445,7 +465,11 @@ pub(super) fn run_persister(node: &Arc<Node>, mut file: ControlFile) {
                     return;
                 }
                 let timeout = Duration::from_secs(3600);
-                next = slot.changed.wait_timeout(next, timeout).expect("as above").0;
+                next = slot
+                    .changed
+                    .wait_timeout(next, timeout)
+                    .expect("as above")
+                    .0;
             }
         };
         let stored = serde_json::to_vec(&control)

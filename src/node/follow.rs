@@ -37,13 +37,19 @@ pub(super) async fn follow(
         }
         (_, StreamMessage::Refused { reason }) => return Err(StreamEnd::Other(reason)),
         (_, other) => {
-            return Err(StreamEnd::Other(format!("{:?} is no answer to Follow", other.kind())));
+            return Err(StreamEnd::Other(format!(
+                "{:?} is no answer to Follow",
+                other.kind()
+            )));
         }
     };
     node.enter([Input::Matched { epoch }]);
     writer.push(epoch, &StreamMessage::Ready { from: from.next() })?;
     writer.flush().await?;
-    tracing::info!("following node {primary} in epoch {epoch} from LSN {}", from.next());
+    tracing::info!(
+        "following node {primary} in epoch {epoch} from LSN {}",
+        from.next()
+    );
     tokio::select! {
         result = take_records(node, epoch, reader) => result,
         result = send_acks(node, epoch, writer) => result,
@@ -62,16 +68,26 @@ async fn other_leader(node: &Node, primary: NodeId, epoch: Epoch) {
 async fn open(node: &Node, primary: NodeId) -> Result<(StreamReader, StreamWriter), StreamEnd> {
     let other = |error: &dyn std::fmt::Display| StreamEnd::Other(error.to_string());
     let Some(member) = node.settings.member(primary) else {
-        return Err(StreamEnd::Other(format!("node {primary} is not in this node's configuration")));
+        return Err(StreamEnd::Other(format!(
+            "node {primary} is not in this node's configuration"
+        )));
     };
-    let stream = dial(&member.peer_addr, PATIENCE).await.map_err(|error| other(&error))?;
+    let stream = dial(&member.peer_addr, PATIENCE)
+        .await
+        .map_err(|error| other(&error))?;
     set_up_socket(&stream, Duration::from_secs(5)).map_err(|error| other(&error))?;
     let (reader, writer) = stream.into_split();
     let identity = node.identity();
-    let (_, reader, writer) =
-        connect(reader, writer, &identity, ConnectionKind::Stream, primary, PATIENCE)
-            .await
-            .map_err(|error| other(&error))?;
+    let (_, reader, writer) = connect(
+        reader,
+        writer,
+        &identity,
+        ConnectionKind::Stream,
+        primary,
+        PATIENCE,
+    )
+    .await
+    .map_err(|error| other(&error))?;
     Ok((reader, writer))
 }
 
@@ -120,7 +136,9 @@ fn accept_match(node: &Arc<Node>, primary: NodeId, matched: &Matched) -> Result<
 fn give_up(node: &Arc<Node>, primary: NodeId, fork: Lsn) -> Result<(), StreamEnd> {
     let log = node.store.log();
     let epoch = log.end().epoch;
-    let Some(saved) = log.save_discarded(fork)? else { return Ok(()) };
+    let Some(saved) = log.save_discarded(fork)? else {
+        return Ok(());
+    };
     if saved.records == 0 {
         return Ok(());
     }
@@ -170,7 +188,8 @@ fn rebuild(node: &Arc<Node>, fork: Lsn) -> Result<(), StreamEnd> {
     let loaded = super::snapshots::load_newest(&node.snapshots).map_err(|error| other(&error))?;
     if node.store.log().oldest().lsn > loaded.begin.lsn {
         // The log does not reach back to the snapshot: everything comes anew from the primary.
-        node.store.replace(crate::keyspace::Keyspace::new(), ChainPoint::default());
+        node.store
+            .replace(crate::keyspace::Keyspace::new(), ChainPoint::default());
         node.store.log().reset(ChainPoint::default())?;
         set_exact_from(node, Lsn::ZERO);
         return Err(StreamEnd::Other(
@@ -204,7 +223,10 @@ async fn take_snapshot(
     offer: &SnapshotOffer,
 ) -> Result<Lsn, StreamEnd> {
     let other = |error: &dyn std::fmt::Display| StreamEnd::Other(error.to_string());
-    tracing::info!("taking a snapshot of {} bytes from node {primary}", offer.bytes);
+    tracing::info!(
+        "taking a snapshot of {} bytes from node {primary}",
+        offer.bytes
+    );
     node.enter([Input::Fit(false)]);
     let mut receiver = node.snapshots.receive().map_err(|error| other(&error))?;
     let mut received = 0;
@@ -213,14 +235,19 @@ async fn take_snapshot(
             (_, StreamMessage::SnapshotChunk { offset, bytes }) if offset == received => {
                 received += bytes.len() as u64;
                 if received > offer.bytes {
-                    return Err(StreamEnd::Other("the snapshot is longer than offered".into()));
+                    return Err(StreamEnd::Other(
+                        "the snapshot is longer than offered".into(),
+                    ));
                 }
                 tokio::task::block_in_place(|| receiver.write(&bytes))
                     .map_err(|error| other(&error))?;
             }
             (_, StreamMessage::SnapshotEnd { bytes }) if bytes == received => break,
             (_, message) => {
-                return Err(StreamEnd::Other(format!("{:?} in a snapshot", message.kind())));
+                return Err(StreamEnd::Other(format!(
+                    "{:?} in a snapshot",
+                    message.kind()
+                )));
             }
         }
         if node.promised() != epoch {
@@ -290,8 +317,11 @@ async fn send_acks(
         if ack.epoch != epoch {
             continue;
         }
-        let said =
-            peer::Ack { received: ack.received, synced: ack.synced, applied: ack.applied };
+        let said = peer::Ack {
+            received: ack.received,
+            synced: ack.synced,
+            applied: ack.applied,
+        };
         writer.push(epoch, &StreamMessage::Ack(said))?;
         writer.flush().await?;
     }

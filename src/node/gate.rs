@@ -69,6 +69,9 @@ impl Gate {
 
     /// Whether this node reigns.
     pub fn is_primary(&self) -> bool {
-        matches!(self.serves, Serves::Primary | Serves::PausedPrimary | Serves::YoungPrimary)
+        matches!(
+            self.serves,
+            Serves::Primary | Serves::PausedPrimary | Serves::YoungPrimary
+        )
     }
 }

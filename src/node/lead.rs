@@ -81,7 +81,12 @@ async fn lead(
     follow.node = info.node;
     follow.membership_incarnation = info.membership_incarnation;
     if let Some(reason) = objection(node, epoch, &follow) {
-        writer.push(epoch, &StreamMessage::Refused { reason: reason.clone() })?;
+        writer.push(
+            epoch,
+            &StreamMessage::Refused {
+                reason: reason.clone(),
+            },
+        )?;
         writer.flush().await?;
         return Err(StreamEnd::Other(reason));
     }
@@ -109,7 +114,10 @@ async fn lead(
     match next(&mut reader).await? {
         (_, StreamMessage::Ready { from }) if from == log_reader.position().lsn.next() => {}
         (_, other) => {
-            return Err(StreamEnd::Other(format!("Ready was due, {:?} came", other.kind())));
+            return Err(StreamEnd::Other(format!(
+                "Ready was due, {:?} came",
+                other.kind()
+            )));
         }
     }
     ship(node, &follow, epoch, log_reader, reader, writer).await
@@ -119,10 +127,16 @@ fn objection(node: &Node, epoch: Epoch, follow: &Follow) -> Option<String> {
     let view = node.view();
     let gate = node.gate_now();
     if !gate.is_primary() || gate.epoch != epoch {
-        return Some(format!("node {} does not reign in epoch {epoch}", node.id()));
+        return Some(format!(
+            "node {} does not reign in epoch {epoch}",
+            node.id()
+        ));
     }
     let rule = view.rule?;
-    if rule.rule.is_lost(follow.node, follow.membership_incarnation) {
+    if rule
+        .rule
+        .is_lost(follow.node, follow.membership_incarnation)
+    {
         return Some(format!(
             "node {} was declared lost (promote --force --lost); wipe its data directory to let it \
              join again",
@@ -155,12 +169,16 @@ fn fork(
     their_end: Lsn,
 ) -> Option<Lsn> {
     let last_of = |history: &[(Epoch, Lsn)], place: usize, end: Lsn| {
-        history.get(place + 1).map_or(end, |(_, next)| next.previous())
+        history
+            .get(place + 1)
+            .map_or(end, |(_, next)| next.previous())
     };
     // The newest epoch that both know: up to the shorter one's end in it they are the same,
     // because one primary wrote all of that epoch, and its log before it was one log.
     for (place, (epoch, _)) in theirs.iter().enumerate().rev() {
-        let Some(our_place) = ours.iter().rposition(|(known, _)| known == epoch) else { continue };
+        let Some(our_place) = ours.iter().rposition(|(known, _)| known == epoch) else {
+            continue;
+        };
         let theirs_last = last_of(theirs, place, their_end);
         let ours_last = last_of(ours, our_place, our_end);
         return Some(theirs_last.min(ours_last));
@@ -173,21 +191,28 @@ async fn send_snapshot(
     epoch: Epoch,
     writer: &mut StreamWriter,
 ) -> Result<Reader, StreamEnd> {
-    let (begin, end, path) =
-        snapshots::for_standby(node).await.map_err(|error| StreamEnd::Other(error.to_string()))?;
+    let (begin, end, path) = snapshots::for_standby(node)
+        .await
+        .map_err(|error| StreamEnd::Other(error.to_string()))?;
     let log_reader = node.store.log().reader(begin)?;
     let node_for_read = Arc::clone(node);
     let raw = tokio::task::block_in_place(|| node_for_read.snapshots.raw(&path))
         .map_err(|error| StreamEnd::Other(error.to_string()))?;
     let bytes = raw.len() as u64;
-    writer.push(epoch, &StreamMessage::SnapshotOffer(SnapshotOffer { begin, end, bytes }))?;
+    writer.push(
+        epoch,
+        &StreamMessage::SnapshotOffer(SnapshotOffer { begin, end, bytes }),
+    )?;
     let mut offset = 0;
     while offset < raw.len() {
         let to = raw.len().min(offset + frame::MAX_SNAPSHOT_CHUNK_BYTES);
         let chunk = raw.slice(offset..to);
         writer.push(
             epoch,
-            &StreamMessage::SnapshotChunk { offset: offset as u64, bytes: chunk },
+            &StreamMessage::SnapshotChunk {
+                offset: offset as u64,
+                bytes: chunk,
+            },
         )?;
         writer.flush().await?;
         offset = to;
@@ -208,8 +233,16 @@ async fn ship(
     let stream = super::clock::boot_time().0;
     let standby = follow.node;
     let incarnation = follow.membership_incarnation;
-    node.enter([Input::Followed { standby, incarnation, epoch, stream }]);
-    tracing::info!("node {standby} follows from LSN {}", log_reader.position().lsn.next());
+    node.enter([Input::Followed {
+        standby,
+        incarnation,
+        epoch,
+        stream,
+    }]);
+    tracing::info!(
+        "node {standby} follows from LSN {}",
+        log_reader.position().lsn.next()
+    );
     let result = tokio::select! {
         result = send_records(node, epoch, log_reader, writer) => result,
         result = take_acks(node, standby, stream, reader) => result,
@@ -235,7 +268,10 @@ async fn send_records(
         }
         if let Some(chunk) = log_reader.next_chunk(Lsn(u64::MAX), BATCH_BYTES)? {
             told = now.released;
-            let message = StreamMessage::Wal { released: told, records: chunk.bytes };
+            let message = StreamMessage::Wal {
+                released: told,
+                records: chunk.bytes,
+            };
             writer.push(epoch, &message)?;
             writer.flush().await?;
             continue;
@@ -262,11 +298,22 @@ async fn take_acks(
     loop {
         let (epoch, message) = next(&mut reader).await?;
         let StreamMessage::Ack(ack) = message else {
-            return Err(StreamEnd::Other(format!("Ack was due, {:?} came", message.kind())));
+            return Err(StreamEnd::Other(format!(
+                "Ack was due, {:?} came",
+                message.kind()
+            )));
         };
-        let ack =
-            Ack { epoch, received: ack.received, synced: ack.synced, applied: ack.applied };
-        node.enter([Input::Ack { standby, stream, ack }]);
+        let ack = Ack {
+            epoch,
+            received: ack.received,
+            synced: ack.synced,
+            applied: ack.applied,
+        };
+        node.enter([Input::Ack {
+            standby,
+            stream,
+            ack,
+        }]);
     }
 }
 
@@ -275,7 +322,10 @@ mod tests {
     use super::*;
 
     fn history(entries: &[(u64, u64)]) -> Vec<(Epoch, Lsn)> {
-        entries.iter().map(|(epoch, lsn)| (Epoch(*epoch), Lsn(*lsn))).collect()
+        entries
+            .iter()
+            .map(|(epoch, lsn)| (Epoch(*epoch), Lsn(*lsn)))
+            .collect()
     }
 
     #[test]

@@ -35,7 +35,9 @@ pub(super) enum Word {
 
 /// Keeps a connection to one member and says what is to be said.
 pub(super) async fn speak(node: Arc<Node>, peer: NodeId, mut words: mpsc::Receiver<Word>) {
-    let Some(member) = node.settings.member(peer).cloned() else { return };
+    let Some(member) = node.settings.member(peer).cloned() else {
+        return;
+    };
     let mut backoff = Backoff::new(
         Duration::from_millis(5),
         Duration::from_millis(500),
@@ -98,9 +100,16 @@ async fn open(node: &Node, addr: &str, peer: NodeId) -> Result<Link, Failure> {
     set_up_socket(&stream, node.settings.lease).map_err(|error| other(&error))?;
     let (reader, writer) = stream.into_split();
     let identity = node.identity();
-    connect(reader, writer, &identity, ConnectionKind::Heartbeat, peer, PATIENCE)
-        .await
-        .map_err(|error| other(&error))
+    connect(
+        reader,
+        writer,
+        &identity,
+        ConnectionKind::Heartbeat,
+        peer,
+        PATIENCE,
+    )
+    .await
+    .map_err(|error| other(&error))
 }
 
 /// Says words until the connection breaks; the other side never speaks on it.
@@ -163,9 +172,16 @@ async fn welcome(node: &Node, stream: TcpStream) -> Result<Option<Link>, String>
         if settings.member(info.node).is_some() {
             Ok(())
         } else {
-            let known: Vec<String> =
-                settings.members.iter().map(|m| m.member.id.to_string()).collect();
-            Err(format!("node {} is not a member here; members: {}", info.node, known.join(", ")))
+            let known: Vec<String> = settings
+                .members
+                .iter()
+                .map(|m| m.member.id.to_string())
+                .collect();
+            Err(format!(
+                "node {} is not a member here; members: {}",
+                info.node,
+                known.join(", ")
+            ))
         }
     };
     let (reader, writer) = stream.into_split();
@@ -195,7 +211,11 @@ async fn hear_all(
 ) {
     while let Ok(Some(frame)) = reader.next().await {
         if frame.kind != FrameKind::Control {
-            tracing::warn!("node {} sent {:?} on a control connection", info.node, frame.kind);
+            tracing::warn!(
+                "node {} sent {:?} on a control connection",
+                info.node,
+                frame.kind
+            );
             return;
         }
         match control::decode::<Word>(&frame.body) {

@@ -28,8 +28,8 @@ mod store;
 
 pub use clock::{boot_time, draw, wall};
 pub use config::{
-    ClusterFile, ConfigError, File, HeartbeatFile, LimitsFile, MemberFile, MemberSettings, Settings,
-    Span, Text, WalFile, parse, parse_bytes, parse_member, read,
+    ClusterFile, ConfigError, File, HeartbeatFile, LimitsFile, MemberFile, MemberSettings,
+    Settings, Span, Text, WalFile, parse, parse_bytes, parse_member, read,
 };
 pub use driver::{Node, NodeEvent};
 pub use gate::{Gate, Serves};

@@ -65,7 +65,9 @@ pub struct Reports {
 
 impl std::fmt::Debug for Reports {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reports").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Reports")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -75,21 +77,34 @@ impl Reports {
         let path = dir.join("history.json");
         let list = match read_all(disk.as_ref(), &path) {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                tracing::warn!("{} is damaged ({error}); history begins anew", path.display());
+                tracing::warn!(
+                    "{} is damaged ({error}); history begins anew",
+                    path.display()
+                );
                 Vec::new()
             }),
             Err(_) => Vec::new(),
         };
-        Reports { disk, path, list: Mutex::new(list) }
+        Reports {
+            disk,
+            path,
+            list: Mutex::new(list),
+        }
     }
 
     /// Everything, oldest first.
     pub fn all(&self) -> Vec<Takeover> {
-        self.list.lock().expect("nothing panics while it holds the reports").clone()
+        self.list
+            .lock()
+            .expect("nothing panics while it holds the reports")
+            .clone()
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Takeover>)) {
-        let mut list = self.list.lock().expect("nothing panics while it holds the reports");
+        let mut list = self
+            .list
+            .lock()
+            .expect("nothing panics while it holds the reports");
         change(&mut list);
         let extra = list.len().saturating_sub(KEPT);
         list.drain(..extra);
@@ -107,10 +122,15 @@ impl Reports {
 
     /// Keeps a report, replacing an earlier one of the same epoch.
     pub fn keep(&self, report: Report) {
-        self.change(|list| match list.iter_mut().find(|t| t.report.epoch == report.epoch) {
-            Some(known) => known.report = report,
-            None => list.push(Takeover { report, exact: Vec::new() }),
-        });
+        self.change(
+            |list| match list.iter_mut().find(|t| t.report.epoch == report.epoch) {
+                Some(known) => known.report = report,
+                None => list.push(Takeover {
+                    report,
+                    exact: Vec::new(),
+                }),
+            },
+        );
     }
 
     /// Adds what a node discarded to the takeover that it lost to: the first whose fork lies at or

@@ -40,9 +40,15 @@ pub(super) struct Loaded {
 pub(super) fn load(store: &SnapshotStore, path: &Path) -> Result<Loaded, SnapshotError> {
     let mut keyspace = Keyspace::new();
     let info = store.read(path, |block| {
-        keyspace.apply_encoded(block, Lsn::ZERO).map_err(|error| error.to_string())
+        keyspace
+            .apply_encoded(block, Lsn::ZERO)
+            .map_err(|error| error.to_string())
     })?;
-    Ok(Loaded { keyspace, begin: info.begin, end: info.end })
+    Ok(Loaded {
+        keyspace,
+        begin: info.begin,
+        end: info.end,
+    })
 }
 
 pub(super) fn load_newest(store: &SnapshotStore) -> Result<Loaded, SnapshotError> {
@@ -85,7 +91,9 @@ pub(super) async fn make(node: &Arc<Node>) -> Result<(Lsn, Lsn, PathBuf), NoSnap
         block.clear();
         let done = {
             let inner = node.store.read();
-            inner.keyspace.walk_chunk(&mut cursor, BLOCK_BYTES, &mut block)
+            inner
+                .keyspace
+                .walk_chunk(&mut cursor, BLOCK_BYTES, &mut block)
         };
         if !block.is_empty() {
             tokio::task::block_in_place(|| writer.block(&block))?;
@@ -174,7 +182,11 @@ fn snapshot_offset(node: &Node) -> u64 {
 /// than `retain` behind it.
 fn tidy(node: &Node, newest: Lsn) -> Result<(), SnapshotError> {
     node.snapshots.prune(2)?;
-    let oldest = node.snapshots.list()?.first().map_or(newest, |(begin, _, _)| *begin);
+    let oldest = node
+        .snapshots
+        .list()?
+        .first()
+        .map_or(newest, |(begin, _, _)| *begin);
     if let Err(error) = node.store.log().remove_before(oldest) {
         tracing::warn!("removing old segments failed: {error}");
     }

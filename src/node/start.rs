@@ -100,12 +100,17 @@ pub struct Running {
 
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Running").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("Running")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
     }
 }
 
 fn at_path(path: &Path) -> impl FnOnce(std::io::Error) -> StartError + '_ {
-    move |source| StartError::Io { path: path.to_path_buf(), source }
+    move |source| StartError::Io {
+        path: path.to_path_buf(),
+        source,
+    }
 }
 
 /// What the disk held.
@@ -134,14 +139,30 @@ fn look_at_disk(disk: &Arc<dyn Disk>, settings: &Settings) -> Result<Found, Star
         }
         _ => None,
     };
-    let has_log = !disk.list(&dir.join("wal")).map_err(at_path(dir))?.is_empty();
+    let has_log = !disk
+        .list(&dir.join("wal"))
+        .map_err(at_path(dir))?
+        .is_empty();
     if control.is_none() && has_log && !settings.bootstrap {
-        let what = if loaded == Loaded::Damaged { "damaged" } else { "missing" };
-        return Err(StartError::LogWithoutControl { dir: dir.to_path_buf(), what });
+        let what = if loaded == Loaded::Damaged {
+            "damaged"
+        } else {
+            "missing"
+        };
+        return Err(StartError::LogWithoutControl {
+            dir: dir.to_path_buf(),
+            what,
+        });
     }
     let snapshots = SnapshotStore::open(Arc::clone(disk), dir)?;
     let loaded = snapshots::load_newest(&snapshots)?;
-    Ok(Found { control, file, loaded, snapshots, lock })
+    Ok(Found {
+        control,
+        file,
+        loaded,
+        snapshots,
+        lock,
+    })
 }
 
 /// A directory is one node's for ever: its votes are in it.
@@ -173,7 +194,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let process = clock::draw();
     let config = Arc::new(settings.machine(process, clock::boot_id()));
     let end = log.end();
-    let position = LogPos { epoch: end.epoch, lsn: end.lsn, time: end.time };
+    let position = LogPos {
+        epoch: end.epoch,
+        lsn: end.lsn,
+        time: end.time,
+    };
     let view = LogView {
         appended: position,
         written: end.lsn,
@@ -184,7 +209,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let store = Arc::new(Store::new(log, found.loaded.keyspace, found.loaded.begin));
     let (orders, orders_to) = mpsc::unbounded_channel();
     let (mut outboxes, mut inboxes) = (BTreeMap::new(), Vec::new());
-    for member in settings.members.iter().filter(|m| m.member.id != settings.id) {
+    for member in settings
+        .members
+        .iter()
+        .filter(|m| m.member.id != settings.id)
+    {
         let (sender, receiver) = mpsc::channel(1024);
         outboxes.insert(member.member.id, sender);
         inboxes.push((member.member.id, receiver));
@@ -235,7 +264,11 @@ fn open_log(
         fsync: settings.fsync,
         ..LogConfig::default()
     };
-    let cluster = found.control.as_ref().and_then(|control| control.cluster).unwrap_or(0);
+    let cluster = found
+        .control
+        .as_ref()
+        .and_then(|control| control.cluster)
+        .unwrap_or(0);
     let for_log = Arc::clone(cell);
     let on_progress = Arc::new(move |progress: &Progress| {
         if let Some(node) = for_log.get().and_then(Weak::upgrade) {
@@ -243,13 +276,23 @@ fn open_log(
         }
     });
     let dir = settings.data_dir.as_path();
-    let opened =
-        Log::open(Arc::clone(disk), dir, config, cluster, found.loaded.begin, on_progress)?;
+    let opened = Log::open(
+        Arc::clone(disk),
+        dir,
+        config,
+        cluster,
+        found.loaded.begin,
+        on_progress,
+    )?;
     let recovered = &opened.recovered;
     if let Some(why) = &recovered.torn {
         tracing::warn!("cut a torn tail behind LSN {} ({why})", recovered.end.lsn);
     }
-    tracing::info!("log recovered: {} records, last LSN {}", recovered.records, recovered.end.lsn);
+    tracing::info!(
+        "log recovered: {} records, last LSN {}",
+        recovered.records,
+        recovered.end.lsn
+    );
     Ok(Arc::new(opened.log))
 }
 
@@ -319,7 +362,10 @@ async fn keep_time(node: &Arc<Node>) {
         let health = if frozen {
             Some(format!("this process stood still for {} ms", gap.as_ms()))
         } else if stalled > node.settings.stall {
-            Some(format!("the log's disk has not answered for {} ms", stalled.as_millis()))
+            Some(format!(
+                "the log's disk has not answered for {} ms",
+                stalled.as_millis()
+            ))
         } else {
             None
         };
@@ -345,7 +391,9 @@ async fn expire(node: Arc<Node>) {
         }
         let mut deleted = 0;
         if gate.serves == super::gate::Serves::Primary && gate.lease_until > clock::boot_time() {
-            deleted = node.store.expire(gate.epoch, gate.released, gate.append_limit);
+            deleted = node
+                .store
+                .expire(gate.epoch, gate.released, gate.append_limit);
             super::stats::Stats::add(&node.stats.expired, deleted as u64);
         }
         let more = deleted >= 500;
@@ -369,7 +417,10 @@ impl Running {
         }
         tokio::task::block_in_place(|| {
             self.node.store.log().close();
-            for thread in [self.control.take(), self.persister.take()].into_iter().flatten() {
+            for thread in [self.control.take(), self.persister.take()]
+                .into_iter()
+                .flatten()
+            {
                 // A thread that panicked has said so already.
                 let _ = thread.join();
             }

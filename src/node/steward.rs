@@ -40,7 +40,9 @@ pub(super) async fn run(node: Arc<Node>, mut orders: mpsc::UnboundedReceiver<Ord
 }
 
 async fn follow_on(node: &Arc<Node>, following: Option<(NodeId, Epoch)>, backoff: &mut Backoff) {
-    let Some((primary, epoch)) = following else { return std::future::pending().await };
+    let Some((primary, epoch)) = following else {
+        return std::future::pending().await;
+    };
     let began = std::time::Instant::now();
     match follow(node, primary, epoch).await {
         Ok(()) => return,
@@ -82,7 +84,11 @@ fn begin_reign(node: &Arc<Node>, epoch: Epoch) {
     }
     match node.store.begin(epoch, end) {
         Ok(start) => {
-            let start = LogPos { epoch: start.epoch, lsn: start.lsn, time: start.time };
+            let start = LogPos {
+                epoch: start.epoch,
+                lsn: start.lsn,
+                time: start.time,
+            };
             node.enter([Input::ReignBegun { epoch, start }]);
         }
         Err(closed) => node.enter([Input::Fit(false), Input::StepDown(closed.to_string())]),
@@ -93,11 +99,16 @@ fn apply_to(node: &Arc<Node>, upto: Lsn) -> Result<(), String> {
     let released = node.gate_now().released;
     let log = node.store.log();
     while node.store.applied() < upto {
-        let mut reader = log.reader(node.store.applied()).map_err(|error| error.to_string())?;
-        while let Some(chunk) =
-            reader.next_chunk(upto, APPLY_BYTES).map_err(|error| error.to_string())?
+        let mut reader = log
+            .reader(node.store.applied())
+            .map_err(|error| error.to_string())?;
+        while let Some(chunk) = reader
+            .next_chunk(upto, APPLY_BYTES)
+            .map_err(|error| error.to_string())?
         {
-            node.store.apply_records(&chunk.bytes, released).map_err(|error| error.to_string())?;
+            node.store
+                .apply_records(&chunk.bytes, released)
+                .map_err(|error| error.to_string())?;
         }
     }
     Ok(())
@@ -120,8 +131,7 @@ pub(super) async fn apply_released(node: Arc<Node>) {
             node.enter([Input::Fit(false)]);
             return;
         }
-        if node.store.applied() >= node.gate_now().released || node.gate_now().following.is_none()
-        {
+        if node.store.applied() >= node.gate_now().released || node.gate_now().following.is_none() {
             if gate.changed().await.is_err() {
                 return;
             }
@@ -138,14 +148,17 @@ fn apply_some(node: &Arc<Node>, upto: Lsn) -> Result<(), String> {
         return Ok(());
     }
     let mut reader = log.reader(from).map_err(|error| error.to_string())?;
-    while let Some(chunk) =
-        reader.next_chunk(upto, APPLY_BYTES).map_err(|error| error.to_string())?
+    while let Some(chunk) = reader
+        .next_chunk(upto, APPLY_BYTES)
+        .map_err(|error| error.to_string())?
     {
         if node.store.applied() != chunk.first.previous() {
             // The keyspace was rebuilt meanwhile; begin again.
             return Ok(());
         }
-        node.store.apply_records(&chunk.bytes, upto).map_err(|error| error.to_string())?;
+        node.store
+            .apply_records(&chunk.bytes, upto)
+            .map_err(|error| error.to_string())?;
     }
     node.enter([]);
     Ok(())

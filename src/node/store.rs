@@ -63,7 +63,12 @@ pub enum Refused {
 impl Store {
     pub(super) fn new(log: Arc<Log>, keyspace: Keyspace, applied: ChainPoint) -> Store {
         Store {
-            inner: RwLock::new(Inner { keyspace, applied, reign: None, paused: false }),
+            inner: RwLock::new(Inner {
+                keyspace,
+                applied,
+                reign: None,
+                paused: false,
+            }),
             log,
             applied_lsn: AtomicU64::new(applied.lsn.0),
             random: AtomicU64::new(super::clock::draw()),
@@ -98,21 +103,31 @@ impl Store {
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Inner> {
-        self.inner.read().expect("a thread panicked while it changed the keyspace")
+        self.inner
+            .read()
+            .expect("a thread panicked while it changed the keyspace")
     }
 
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, Inner> {
-        self.inner.write().expect("a thread panicked while it changed the keyspace")
+        self.inner
+            .write()
+            .expect("a thread panicked while it changed the keyspace")
     }
 
     /// Keys, keys with an expiry, bytes used.
     pub fn size(&self) -> (usize, usize, usize) {
         let inner = self.read();
-        (inner.keyspace.len(), inner.keyspace.len_with_expiry(), inner.keyspace.used_bytes())
+        (
+            inner.keyspace.len(),
+            inner.keyspace.len_with_expiry(),
+            inner.keyspace.used_bytes(),
+        )
     }
 
     fn random(&self) -> u64 {
-        self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed).rotate_left(17)
+        self.random
+            .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+            .rotate_left(17)
     }
 
     /// R32: never earlier than the newest record's time.
@@ -123,8 +138,14 @@ impl Store {
     /// A standby's read: an expired key is absent, and its deletion is the primary's to log.
     pub fn read_only(&self, command: &KeyCommand) -> Executed {
         let inner = self.read();
-        let plan = inner.keyspace.plan(command, super::clock::wall(), self.random());
-        Executed { reply: plan.reply, wait: Lsn::ZERO, wrote: false }
+        let plan = inner
+            .keyspace
+            .plan(command, super::clock::wall(), self.random());
+        Executed {
+            reply: plan.reply,
+            wait: Lsn::ZERO,
+            wrote: false,
+        }
     }
 
     /// A primary's batch, in order, under one lock; stops at the first command that is refused.
@@ -150,7 +171,11 @@ impl Store {
                     pure = false;
                     break;
                 }
-                done.push(Executed { reply: plan.reply, wait: plan.depends_on, wrote: false });
+                done.push(Executed {
+                    reply: plan.reply,
+                    wait: plan.depends_on,
+                    wrote: false,
+                });
             }
             if pure {
                 return Ok(());
@@ -181,10 +206,17 @@ impl Store {
         command: &KeyCommand,
         now: Millis,
     ) -> Result<Executed, Refused> {
-        let Plan { effects, reply, depends_on } =
-            inner.keyspace.plan(command, now, self.random());
+        let Plan {
+            effects,
+            reply,
+            depends_on,
+        } = inner.keyspace.plan(command, now, self.random());
         if effects.is_empty() {
-            return Ok(Executed { reply, wait: depends_on, wrote: false });
+            return Ok(Executed {
+                reply,
+                wait: depends_on,
+                wrote: false,
+            });
         }
         if inner.paused {
             return Err(Refused::Paused);
@@ -197,12 +229,20 @@ impl Store {
             let most = MAX_RECORD_BYTES >> 20;
             let text = format!("ERR one command may write at most {most} MiB");
             let reply = Reply::Error(text.into());
-            return Ok(Executed { reply, wait: depends_on, wrote: false });
+            return Ok(Executed {
+                reply,
+                wait: depends_on,
+                wrote: false,
+            });
         }
         let after = self.log.append(epoch, now, Kind::Effects, payload)?;
         inner.keyspace.apply(&effects, after.lsn);
         self.advance(inner, after);
-        Ok(Executed { reply, wait: after.lsn.max(depends_on), wrote: true })
+        Ok(Executed {
+            reply,
+            wait: after.lsn.max(depends_on),
+            wrote: true,
+        })
     }
 
     fn advance(&self, inner: &mut Inner, to: ChainPoint) {
@@ -212,9 +252,8 @@ impl Store {
 
     /// Deletes keys that have expired; a primary's background work. How many.
     pub fn expire(&self, epoch: Epoch, released: Lsn, limit: Option<Lsn>) -> usize {
-        let due = |inner: &Inner, now: Millis| {
-            inner.keyspace.next_expiry().is_some_and(|at| at <= now)
-        };
+        let due =
+            |inner: &Inner, now: Millis| inner.keyspace.next_expiry().is_some_and(|at| at <= now);
         {
             let inner = self.read();
             if inner.reign != Some(epoch) || !due(&inner, self.now(&inner)) {
@@ -232,7 +271,10 @@ impl Store {
         if effects.is_empty() {
             return 0;
         }
-        match self.log.append(epoch, now, Kind::Effects, effects.encoded()) {
+        match self
+            .log
+            .append(epoch, now, Kind::Effects, effects.encoded())
+        {
             Ok(after) => {
                 inner.keyspace.apply(&effects, after.lsn);
                 self.advance(&mut inner, after);
@@ -249,24 +291,32 @@ impl Store {
         inner.keyspace.prune_released(released);
         for record in crate::wal::records(bytes) {
             let wanted = inner.applied.lsn.next();
-            assert_eq!(record.lsn, wanted, "records are applied in order, without holes");
+            assert_eq!(
+                record.lsn, wanted,
+                "records are applied in order, without holes"
+            );
             if record.kind == Kind::Effects {
                 inner.keyspace.apply_encoded(record.payload, record.lsn)?;
             }
             let offset = inner.applied.offset + (record.payload.len() + HEADER_BYTES) as u64;
-            self.advance(&mut inner, ChainPoint { offset, ..record.after });
+            self.advance(
+                &mut inner,
+                ChainPoint {
+                    offset,
+                    ..record.after
+                },
+            );
         }
         Ok(())
     }
 
     /// Begins a reign: from here on `execute` appends.
-    pub(super) fn begin(
-        &self,
-        epoch: Epoch,
-        fork: ChainPoint,
-    ) -> Result<ChainPoint, LogClosed> {
+    pub(super) fn begin(&self, epoch: Epoch, fork: ChainPoint) -> Result<ChainPoint, LogClosed> {
         let mut inner = self.write();
-        assert_eq!(inner.applied.lsn, fork.lsn, "a reign begins with everything applied");
+        assert_eq!(
+            inner.applied.lsn, fork.lsn,
+            "a reign begins with everything applied"
+        );
         let mut payload = Vec::with_capacity(16);
         payload.extend_from_slice(&fork.lsn.0.to_le_bytes());
         payload.extend_from_slice(&fork.epoch.0.to_le_bytes());

@@ -48,7 +48,13 @@ impl Hold {
         let before = self.encoded.len();
         reply.encode(version, &mut self.encoded);
         let bytes = self.encoded.len() - before;
-        self.queue.push_back(Held { bytes, wait, wrote, since: now, version });
+        self.queue.push_back(Held {
+            bytes,
+            wait,
+            wrote,
+            since: now,
+            version,
+        });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -109,7 +115,9 @@ enum Verdict {
 }
 
 fn judge(held: &Held, gate: &Gate, clock: Micros, now: Instant, patience: Duration) -> Verdict {
-    let Some((epoch, lsn)) = held.wait else { return Verdict::Go };
+    let Some((epoch, lsn)) = held.wait else {
+        return Verdict::Go;
+    };
     if !gate.is_primary() || gate.epoch != epoch {
         return Verdict::Never(if held.wrote {
             "UNCONFIRMED this node stepped down before the write was confirmed; it may still take \
@@ -158,8 +166,20 @@ mod tests {
     fn held() -> Hold {
         let mut hold = Hold::default();
         let now = Instant::now();
-        hold.push(&Reply::OK, Version::Resp2, Some((Epoch(3), Lsn(5))), true, now);
-        hold.push(&Reply::Integer(7), Version::Resp2, Some((Epoch(3), Lsn::ZERO)), false, now);
+        hold.push(
+            &Reply::OK,
+            Version::Resp2,
+            Some((Epoch(3), Lsn(5))),
+            true,
+            now,
+        );
+        hold.push(
+            &Reply::Integer(7),
+            Version::Resp2,
+            Some((Epoch(3), Lsn::ZERO)),
+            false,
+            now,
+        );
         hold
     }
 
@@ -172,15 +192,26 @@ mod tests {
     #[test]
     fn replies_wait_in_order_for_release_and_lease() {
         let waiting = (String::new(), 2);
-        assert_eq!(outcome(&gate(Serves::Primary, 3, 4, 100), 50, 9), waiting, "not released");
-        assert_eq!(outcome(&gate(Serves::Primary, 3, 5, 100), 100, 9), waiting, "no lease");
+        assert_eq!(
+            outcome(&gate(Serves::Primary, 3, 4, 100), 50, 9),
+            waiting,
+            "not released"
+        );
+        assert_eq!(
+            outcome(&gate(Serves::Primary, 3, 5, 100), 100, 9),
+            waiting,
+            "no lease"
+        );
         let both = ("+OK\r\n:7\r\n".to_string(), 0);
         assert_eq!(outcome(&gate(Serves::Primary, 3, 5, 100), 99, 9), both);
     }
 
     #[test]
     fn a_deposed_primary_answers_unconfirmed_and_shows_nothing() {
-        for now in [gate(Serves::Standby, 3, 9, 100), gate(Serves::Primary, 4, 9, 100)] {
+        for now in [
+            gate(Serves::Standby, 3, 9, 100),
+            gate(Serves::Primary, 4, 9, 100),
+        ] {
             let (out, left) = outcome(&now, 50, 9);
             assert!(out.starts_with("-UNCONFIRMED "), "{out}");
             assert!(out.contains("\r\n-MASTERDOWN "), "{out}");
@@ -191,7 +222,10 @@ mod tests {
     #[test]
     fn patience_ends() {
         let (out, left) = outcome(&gate(Serves::Primary, 3, 4, 100), 50, 0);
-        assert!(out.starts_with("-UNCONFIRMED ") && out.ends_with(":7\r\n"), "{out}");
+        assert!(
+            out.starts_with("-UNCONFIRMED ") && out.ends_with(":7\r\n"),
+            "{out}"
+        );
         assert_eq!(left, 0);
     }
 }

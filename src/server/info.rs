@@ -28,7 +28,9 @@ const SECTIONS: [(&str, Section); 8] = [
 /// The sections asked for; none: all.
 pub(super) fn text(server: &Server, sections: &[String]) -> String {
     let all = sections.is_empty()
-        || sections.iter().any(|s| matches!(s.as_str(), "all" | "default" | "everything"));
+        || sections
+            .iter()
+            .any(|s| matches!(s.as_str(), "all" | "default" | "everything"));
     let view = server.node.view();
     let mut out = String::new();
     for (name, section) in SECTIONS {
@@ -57,7 +59,11 @@ fn server_section(server: &Server, _: &View, out: &mut String) {
     let node = &server.node;
     let witness = node.settings.kind() == Kind::Witness;
     put(out, "redis_version", REDIS_VERSION);
-    put(out, "redis_mode", if witness { "sentinel" } else { "standalone" });
+    put(
+        out,
+        "redis_mode",
+        if witness { "sentinel" } else { "standalone" },
+    );
     put(out, "understudy_version", env!("CARGO_PKG_VERSION"));
     put(out, "os", std::env::consts::OS);
     put(out, "arch_bits", 64);
@@ -65,7 +71,11 @@ fn server_section(server: &Server, _: &View, out: &mut String) {
     put(out, "run_id", run_id(node, node.id()));
     put(out, "tcp_port", host_port(&node.settings.client_addr).1);
     put(out, "uptime_in_seconds", node.started.elapsed().as_secs());
-    put(out, "uptime_in_days", node.started.elapsed().as_secs() / 86_400);
+    put(
+        out,
+        "uptime_in_days",
+        node.started.elapsed().as_secs() / 86_400,
+    );
 }
 
 fn clients(server: &Server, _: &View, out: &mut String) {
@@ -88,7 +98,11 @@ fn persistence(server: &Server, view: &View, out: &mut String) {
     put(out, "loading", u8::from(unsure));
     put(out, "async_loading", 0);
     put(out, "aof_enabled", 1);
-    put(out, "aof_last_write_status", if log.failure().is_some() { "err" } else { "ok" });
+    put(
+        out,
+        "aof_last_write_status",
+        if log.failure().is_some() { "err" } else { "ok" },
+    );
     put(out, "aof_current_size", log.kept_bytes());
     put(out, "wal_appended_lsn", view.log.appended.lsn);
     put(out, "wal_synced_lsn", view.log.synced);
@@ -96,7 +110,11 @@ fn persistence(server: &Server, view: &View, out: &mut String) {
 
 fn stats(server: &Server, _: &View, out: &mut String) {
     let stats = &server.node.stats;
-    put(out, "total_connections_received", Stats::get(&stats.connections));
+    put(
+        out,
+        "total_connections_received",
+        Stats::get(&stats.connections),
+    );
     put(out, "total_commands_processed", Stats::get(&stats.commands));
     put(out, "total_net_input_bytes", Stats::get(&stats.net_in));
     put(out, "total_net_output_bytes", Stats::get(&stats.net_out));
@@ -123,19 +141,35 @@ fn replication(server: &Server, view: &View, out: &mut String) {
             put(out, &format!("slave{place}"), line);
         }
     } else {
-        put(out, "role", if gate.serves == Serves::Witness { "sentinel" } else { "slave" });
+        put(
+            out,
+            "role",
+            if gate.serves == Serves::Witness {
+                "sentinel"
+            } else {
+                "slave"
+            },
+        );
         let primary = gate.primary.and_then(|id| node.settings.member(id));
         if let Some(primary) = primary {
             let (host, port) = host_port(&primary.client_addr);
             put(out, "master_host", host);
             put(out, "master_port", port);
         }
-        put(out, "master_link_status", if gate.suspected { "down" } else { "up" });
+        put(
+            out,
+            "master_link_status",
+            if gate.suspected { "down" } else { "up" },
+        );
         put(out, "master_sync_in_progress", 0);
         put(out, "slave_repl_offset", end.offset);
         put(out, "slave_read_only", 1);
     }
-    put(out, "master_replid", format!("{:032x}00000000", gate.cluster));
+    put(
+        out,
+        "master_replid",
+        format!("{:032x}00000000", gate.cluster),
+    );
     put(out, "master_repl_offset", end.offset);
     put(out, "repl_backlog_active", 1);
 }
@@ -170,7 +204,11 @@ fn own(server: &Server, view: &View, out: &mut String) {
     put(out, "released_lsn", view.released);
     put(out, "applied_lsn", node.store.applied());
     if gate.is_primary() {
-        put(out, "lease_ms", gate.lease_until.since(boot_time()).as_ms().min(1 << 40));
+        put(
+            out,
+            "lease_ms",
+            gate.lease_until.since(boot_time()).as_ms().min(1 << 40),
+        );
     }
     if let Some(why) = &view.held_back {
         put(out, "held_back", why);
@@ -180,7 +218,11 @@ fn own(server: &Server, view: &View, out: &mut String) {
 fn keyspace(server: &Server, _: &View, out: &mut String) {
     let (keys, expires, _) = server.node.store.size();
     if keys > 0 {
-        put(out, "db0", format!("keys={keys},expires={expires},avg_ttl=0"));
+        put(
+            out,
+            "db0",
+            format!("keys={keys},expires={expires},avg_ttl=0"),
+        );
     }
 }
 
@@ -197,7 +239,11 @@ pub(super) fn role(server: &Server) -> Reply {
         let view = node.view();
         let standbys = view.standbys.iter().filter_map(|standby| {
             let (host, port) = host_port(&node.settings.member(standby.id)?.client_addr);
-            Some(Reply::Array(vec![bulk(host), bulk(port), bulk(standby.received)]))
+            Some(Reply::Array(vec![
+                bulk(host),
+                bulk(port),
+                bulk(standby.received),
+            ]))
         });
         return Reply::Array(vec![
             Reply::text("master"),

@@ -7,6 +7,7 @@
 
 mod hold;
 mod info;
+mod probe;
 mod pubsub;
 mod sentinel;
 mod session;
@@ -23,6 +24,7 @@ use tokio::net::TcpListener;
 
 use crate::node::{Node, NodeEvent, Stats};
 pub(crate) use info::mode_state;
+pub use probe::probe;
 use pubsub::PubSub;
 
 /// Why the client port is not served.
@@ -79,7 +81,9 @@ impl Server {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, ClientInfo>> {
-        self.clients.lock().expect("nothing panics while it holds the list of clients")
+        self.clients
+            .lock()
+            .expect("nothing panics while it holds the list of clients")
     }
 
     pub(crate) fn update_client(&self, id: u64, change: impl FnOnce(&mut ClientInfo)) {
@@ -114,7 +118,10 @@ impl Server {
 
 /// Binds the client port.
 pub async fn bind(addr: &str) -> Result<TcpListener, ServeError> {
-    let failed = |source| ServeError { addr: addr.to_string(), source };
+    let failed = |source| ServeError {
+        addr: addr.to_string(),
+        source,
+    };
     TcpListener::bind(addr).await.map_err(failed)
 }
 
@@ -152,7 +159,9 @@ async fn announce(server: Arc<Server>) {
         match events.recv().await {
             Ok(NodeEvent::PrimaryChanged { old, new }) => {
                 let (channel, message) = sentinel::switch_message(&server.node, old, new);
-                server.pubsub.publish(channel.as_bytes(), message.as_bytes());
+                server
+                    .pubsub
+                    .publish(channel.as_bytes(), message.as_bytes());
             }
             Ok(_) => {}
             Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}

@@ -34,25 +34,36 @@ pub(crate) struct PubSub {
 
 impl PubSub {
     pub(super) fn new() -> PubSub {
-        PubSub { sender: broadcast::Sender::new(BACKLOG), counts: Mutex::default() }
+        PubSub {
+            sender: broadcast::Sender::new(BACKLOG),
+            counts: Mutex::default(),
+        }
     }
 
     fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
-        self.counts.lock().expect("nothing panics while it holds the subscriptions")
+        self.counts
+            .lock()
+            .expect("nothing panics while it holds the subscriptions")
     }
 
     /// Sends a message; how many subscriptions it reaches.
     pub(crate) fn publish(&self, channel: &[u8], payload: &[u8]) -> usize {
         let reached = {
             let counts = self.counts();
-            let patterns = counts.patterns.iter().filter(|(p, _)| glob_matches(p, channel, false));
+            let patterns = counts
+                .patterns
+                .iter()
+                .filter(|(p, _)| glob_matches(p, channel, false));
             counts.channels.get(channel).copied().unwrap_or(0)
                 + patterns.map(|(_, count)| count).sum::<usize>()
         };
         if reached > 0 {
             let copy = Bytes::copy_from_slice;
             // Nobody listening any more is no error.
-            let _ = self.sender.send(Message { channel: copy(channel), payload: copy(payload) });
+            let _ = self.sender.send(Message {
+                channel: copy(channel),
+                payload: copy(payload),
+            });
         }
         reached
     }
@@ -63,9 +74,17 @@ impl PubSub {
 
     fn count(&self, pattern: bool, name: &Bytes, up: bool) {
         let mut counts = self.counts();
-        let map = if pattern { &mut counts.patterns } else { &mut counts.channels };
+        let map = if pattern {
+            &mut counts.patterns
+        } else {
+            &mut counts.channels
+        };
         let count = map.entry(name.clone()).or_insert(0);
-        *count = if up { *count + 1 } else { count.saturating_sub(1) };
+        *count = if up {
+            *count + 1
+        } else {
+            count.saturating_sub(1)
+        };
         if *count == 0 {
             map.remove(name);
         }
@@ -93,7 +112,11 @@ impl Subscriptions {
         let kind = if pattern { "psubscribe" } else { "subscribe" };
         let mut answers = Vec::new();
         for name in names {
-            let set = if pattern { &mut self.patterns } else { &mut self.channels };
+            let set = if pattern {
+                &mut self.patterns
+            } else {
+                &mut self.channels
+            };
             if set.insert(name.clone()) {
                 pubsub.count(pattern, &name, true);
             }
@@ -109,15 +132,31 @@ impl Subscriptions {
         pattern: bool,
         names: Vec<Bytes>,
     ) -> Vec<Reply> {
-        let kind = if pattern { "punsubscribe" } else { "unsubscribe" };
-        let set = if pattern { &self.patterns } else { &self.channels };
-        let names = if names.is_empty() { set.iter().cloned().collect() } else { names };
+        let kind = if pattern {
+            "punsubscribe"
+        } else {
+            "unsubscribe"
+        };
+        let set = if pattern {
+            &self.patterns
+        } else {
+            &self.channels
+        };
+        let names = if names.is_empty() {
+            set.iter().cloned().collect()
+        } else {
+            names
+        };
         if names.is_empty() {
             return vec![self.answer(kind, Reply::Null)];
         }
         let mut answers = Vec::new();
         for name in names {
-            let set = if pattern { &mut self.patterns } else { &mut self.channels };
+            let set = if pattern {
+                &mut self.patterns
+            } else {
+                &mut self.channels
+            };
             if set.remove(&name) {
                 pubsub.count(pattern, &name, false);
             }
@@ -127,7 +166,11 @@ impl Subscriptions {
     }
 
     fn answer(&self, kind: &'static str, name: Reply) -> Reply {
-        Reply::Push(vec![Reply::text(kind), name, Reply::Integer(self.len() as i64)])
+        Reply::Push(vec![
+            Reply::text(kind),
+            name,
+            Reply::Integer(self.len() as i64),
+        ])
     }
 
     /// What this session is told of a message.
@@ -141,7 +184,11 @@ impl Subscriptions {
                 bulk(&message.payload),
             ]));
         }
-        for pattern in self.patterns.iter().filter(|p| glob_matches(p, &message.channel, false)) {
+        for pattern in self
+            .patterns
+            .iter()
+            .filter(|p| glob_matches(p, &message.channel, false))
+        {
             told.push(Reply::Push(vec![
                 Reply::text("pmessage"),
                 bulk(pattern),

@@ -14,7 +14,12 @@ use crate::units::NodeId;
 /// Host and port of an address.
 pub(super) fn host_port(addr: &str) -> (String, String) {
     let (host, port) = addr.rsplit_once(':').unwrap_or((addr, "0"));
-    (host.trim_start_matches('[').trim_end_matches(']').to_string(), port.to_string())
+    (
+        host.trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_string(),
+        port.to_string(),
+    )
 }
 
 /// What Sentinel says on `+switch-master`: `<name> <old ip> <old port> <new ip> <new port>`.
@@ -29,7 +34,10 @@ pub(super) fn switch_message(
         format!("{host} {port}")
     };
     let name = &node.settings.name;
-    ("+switch-master", format!("{name} {} {}", place(old.unwrap_or(new)), place(new)))
+    (
+        "+switch-master",
+        format!("{name} {} {}", place(old.unwrap_or(new)), place(new)),
+    )
 }
 
 pub(super) fn answer(server: &Server, command: &SentinelCommand) -> Reply {
@@ -45,20 +53,31 @@ pub(super) fn answer(server: &Server, command: &SentinelCommand) -> Reply {
             None => Reply::NullArray,
         },
         SentinelCommand::GetMasterAddrByName { .. } => Reply::NullArray,
-        SentinelCommand::Masters => {
-            Reply::Array(primary(node).map(|member| master(node, member)).into_iter().collect())
-        }
+        SentinelCommand::Masters => Reply::Array(
+            primary(node)
+                .map(|member| master(node, member))
+                .into_iter()
+                .collect(),
+        ),
         SentinelCommand::Master { master: name } if named(name) => {
             primary(node).map_or(unknown, |member| master(node, member))
         }
         SentinelCommand::Replicas { master } if named(master) => {
             let primary = primary(node).map(|member| member.member.id);
-            let data = node.settings.members.iter().filter(|m| m.member.kind == Kind::Data);
+            let data = node
+                .settings
+                .members
+                .iter()
+                .filter(|m| m.member.kind == Kind::Data);
             let standbys = data.filter(|member| Some(member.member.id) != primary);
             Reply::Array(standbys.map(|member| replica(node, member)).collect())
         }
         SentinelCommand::Sentinels { master } if named(master) => {
-            let others = node.settings.members.iter().filter(|m| m.member.id != node.id());
+            let others = node
+                .settings
+                .members
+                .iter()
+                .filter(|m| m.member.id != node.id());
             Reply::Array(others.map(|member| sentinel(node, member)).collect())
         }
         SentinelCommand::Master { .. }
@@ -80,7 +99,12 @@ pub(super) fn run_id(node: &Node, id: NodeId) -> String {
 }
 
 fn fields(pairs: Vec<(&'static str, String)>) -> Reply {
-    Reply::Map(pairs.into_iter().map(|(key, value)| (Reply::text(key), bulk(value))).collect())
+    Reply::Map(
+        pairs
+            .into_iter()
+            .map(|(key, value)| (Reply::text(key), bulk(value)))
+            .collect(),
+    )
 }
 
 fn common(node: &Node, member: &MemberSettings, flags: String) -> Vec<(&'static str, String)> {
@@ -96,29 +120,45 @@ fn common(node: &Node, member: &MemberSettings, flags: String) -> Vec<(&'static 
         ("last-ping-sent", "0".into()),
         ("last-ok-ping-reply", "0".into()),
         ("last-ping-reply", "0".into()),
-        ("down-after-milliseconds", node.settings.lease.as_millis().to_string()),
+        (
+            "down-after-milliseconds",
+            node.settings.lease.as_millis().to_string(),
+        ),
     ]
 }
 
 fn master(node: &Node, member: &MemberSettings) -> Reply {
     let gate = node.gate_now();
-    let flags = if gate.suspected { "master,s_down,o_down" } else { "master" };
+    let flags = if gate.suspected {
+        "master,s_down,o_down"
+    } else {
+        "master"
+    };
     let mut pairs = common(node, member, flags.into());
     if let Some(name) = pairs.first_mut() {
         name.1 = node.settings.name.clone();
     }
     let members = &node.settings.members;
-    let data = members.iter().filter(|m| m.member.kind == Kind::Data).count();
+    let data = members
+        .iter()
+        .filter(|m| m.member.kind == Kind::Data)
+        .count();
     let voters = members.iter().filter(|m| m.member.vote).count();
     pairs.extend([
         ("info-refresh", "0".into()),
         ("role-reported", "master".into()),
-        ("role-reported-time", node.started.elapsed().as_millis().to_string()),
+        (
+            "role-reported-time",
+            node.started.elapsed().as_millis().to_string(),
+        ),
         ("config-epoch", gate.epoch.to_string()),
         ("num-slaves", (data - 1).to_string()),
         ("num-other-sentinels", (members.len() - 1).to_string()),
         ("quorum", (voters / 2 + 1).to_string()),
-        ("failover-timeout", node.settings.write_timeout.as_millis().to_string()),
+        (
+            "failover-timeout",
+            node.settings.write_timeout.as_millis().to_string(),
+        ),
         ("parallel-syncs", "1".into()),
     ]);
     fields(pairs)
@@ -129,20 +169,41 @@ fn replica(node: &Node, member: &MemberSettings) -> Reply {
     let id = member.member.id;
     let cursor = view.standbys.iter().find(|standby| standby.id == id);
     let connected = cursor.is_some() || !node.gate_now().is_primary();
-    let flags = if connected { "slave" } else { "slave,s_down,disconnected" };
+    let flags = if connected {
+        "slave"
+    } else {
+        "slave,s_down,disconnected"
+    };
     let (host, port) =
         host_port(primary(node).map_or("?:0", |primary| primary.client_addr.as_str()));
     let mut pairs = common(node, member, flags.into());
     pairs.extend([
         ("info-refresh", "0".into()),
         ("role-reported", "slave".into()),
-        ("role-reported-time", node.started.elapsed().as_millis().to_string()),
+        (
+            "role-reported-time",
+            node.started.elapsed().as_millis().to_string(),
+        ),
         ("master-link-down-time", "0".into()),
-        ("master-link-status", if connected { "ok".into() } else { "err".into() }),
+        (
+            "master-link-status",
+            if connected { "ok".into() } else { "err".into() },
+        ),
         ("master-host", host),
         ("master-port", port),
-        ("slave-priority", if member.member.priority == 0 { "0" } else { "100" }.into()),
-        ("slave-repl-offset", cursor.map_or(0, |cursor| cursor.received.0).to_string()),
+        (
+            "slave-priority",
+            if member.member.priority == 0 {
+                "0"
+            } else {
+                "100"
+            }
+            .into(),
+        ),
+        (
+            "slave-repl-offset",
+            cursor.map_or(0, |cursor| cursor.received.0).to_string(),
+        ),
         ("replica-announced", "1".into()),
     ]);
     fields(pairs)

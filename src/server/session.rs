@@ -50,7 +50,9 @@ pub(super) struct Session<'a> {
 
 pub(super) async fn run(server: &Server, id: u64, mut stream: TcpStream, full: bool) {
     if full {
-        let _ = stream.write_all(b"-ERR max number of clients reached\r\n").await;
+        let _ = stream
+            .write_all(b"-ERR max number of clients reached\r\n")
+            .await;
         return;
     }
     let _ = stream.set_nodelay(true);
@@ -154,7 +156,8 @@ impl Session<'_> {
                 Ok(Some(request)) => self.todo.push_back(Command::parse(&request)),
                 Ok(None) => return,
                 Err(broken) => {
-                    self.todo.push_back(Err(Reply::Error(broken.to_string().into())));
+                    self.todo
+                        .push_back(Err(Reply::Error(broken.to_string().into())));
                     self.closing = true;
                 }
             }
@@ -185,14 +188,18 @@ impl Session<'_> {
                     }
                 },
                 Ok(Command::Session(_)) => {
-                    let Some(Ok(Command::Session(command))) = self.todo.pop_front() else { return };
+                    let Some(Ok(Command::Session(command))) = self.todo.pop_front() else {
+                        return;
+                    };
                     if session_commands::answer(self, command) == After::Close {
                         self.todo.clear();
                         self.closing = true;
                     }
                 }
                 Err(_) => {
-                    let Some(Err(reply)) = self.todo.pop_front() else { return };
+                    let Some(Err(reply)) = self.todo.pop_front() else {
+                        return;
+                    };
                     self.answer(&reply);
                 }
             }
@@ -234,12 +241,14 @@ impl Session<'_> {
 
     fn batch(&self) -> impl Iterator<Item = &KeyCommand> + Clone {
         let keys = |todo: &'_ Result<Command, Reply>| matches!(todo, Ok(Command::Keys(_)));
-        self.todo.iter().take_while(move |todo| keys(todo)).take(BATCH).filter_map(|todo| {
-            match todo {
+        self.todo
+            .iter()
+            .take_while(move |todo| keys(todo))
+            .take(BATCH)
+            .filter_map(|todo| match todo {
                 Ok(Command::Keys(command)) => Some(command),
                 _ => None,
-            }
-        })
+            })
     }
 
     fn execute_as_primary(&mut self, gate: &Gate) -> Result<(), &'static str> {
@@ -248,8 +257,13 @@ impl Session<'_> {
         }
         let mut done: Vec<Executed> = Vec::new();
         let store = &self.server.node.store;
-        let result =
-            store.execute(gate.epoch, gate.released, gate.append_limit, self.batch(), &mut done);
+        let result = store.execute(
+            gate.epoch,
+            gate.released,
+            gate.append_limit,
+            self.batch(),
+            &mut done,
+        );
         let now = Instant::now();
         Stats::add(&self.server.node.stats.commands, done.len() as u64);
         for executed in done {
@@ -258,15 +272,16 @@ impl Session<'_> {
                 self.last_write = executed.wait;
             }
             let wait = Some((gate.epoch, executed.wait));
-            self.hold.push(&executed.reply, self.version, wait, executed.wrote, now);
+            self.hold
+                .push(&executed.reply, self.version, wait, executed.wrote, now);
         }
         match result {
             Ok(()) => Ok(()),
             Err(Refused::NotPrimary) => Err("MASTERDOWN this node's reign has ended"),
             Err(Refused::Paused) => Err("CLUSTERDOWN a switchover is under way"),
-            Err(Refused::Lagging) => Err(
-                "NOREPLICAS the standbys are more than max_lag behind; nothing was written",
-            ),
+            Err(Refused::Lagging) => {
+                Err("NOREPLICAS the standbys are more than max_lag behind; nothing was written")
+            }
             Err(Refused::Closed(_)) => {
                 self.refuse_all("MISCONF the log's disk failed; nothing was written");
                 Ok(())
@@ -298,7 +313,8 @@ impl Session<'_> {
 
     /// Queues a reply that depends on nothing.
     pub(super) fn answer(&mut self, reply: &Reply) {
-        self.hold.push(reply, self.version, None, false, Instant::now());
+        self.hold
+            .push(reply, self.version, None, false, Instant::now());
     }
 
     fn let_go(&mut self, out: &mut BytesMut) {
@@ -308,7 +324,9 @@ impl Session<'_> {
         let node = &self.server.node;
         let gate = node.gate_now();
         let clock = boot_time();
-        let done = self.hold.let_go(&gate, clock, node.settings.write_timeout, out);
+        let done = self
+            .hold
+            .let_go(&gate, clock, node.settings.write_timeout, out);
         if let Some(longest) = done.longest {
             node.stats.commit_seconds.observe(longest.as_secs_f64());
         }

@@ -86,7 +86,10 @@ fn ping(session: &Session<'_>, message: Option<Bytes>) -> Reply {
 /// commit rule is met, so that in sync and semi-sync mode there is nothing to wait for beyond it.
 fn copies(session: &Session<'_>) -> Reply {
     let view = session.server.node.view();
-    let holds = view.standbys.iter().filter(|standby| standby.received >= session.last_write);
+    let holds = view
+        .standbys
+        .iter()
+        .filter(|standby| standby.received >= session.last_write);
     Reply::Integer(holds.count() as i64)
 }
 
@@ -112,7 +115,11 @@ fn hello_reply(session: &mut Session<'_>, hello: HelloCommand) -> Reply {
     if let Some(version) = hello.version {
         session.version = version;
     }
-    let resp = if session.version == Version::Resp3 { 3 } else { 2 };
+    let resp = if session.version == Version::Resp3 {
+        3
+    } else {
+        2
+    };
     let name = hello.client_name;
     session.server.update_client(session.id, |info| {
         info.resp = resp;
@@ -126,7 +133,11 @@ fn hello_reply(session: &mut Session<'_>, hello: HelloCommand) -> Reply {
         _ if gate.is_primary() => "master",
         _ => "replica",
     };
-    let mode = if gate.serves == Serves::Witness { "sentinel" } else { "standalone" };
+    let mode = if gate.serves == Serves::Witness {
+        "sentinel"
+    } else {
+        "standalone"
+    };
     Reply::Map(vec![
         (Reply::text("server"), Reply::text("redis")),
         (Reply::text("version"), Reply::text(info::REDIS_VERSION)),
@@ -145,7 +156,11 @@ fn client(session: &mut Session<'_>, command: ClientCommand) -> Reply {
         ClientCommand::Id => Reply::Integer(session.id as i64),
         ClientCommand::GetName => {
             let name = own(session).map(|info| info.name).unwrap_or_default();
-            if name.is_empty() { Reply::Null } else { bulk(name) }
+            if name.is_empty() {
+                Reply::Null
+            } else {
+                bulk(name)
+            }
         }
         ClientCommand::SetName { name } => {
             server.update_client(session.id, |info| info.name = text(&name));
@@ -160,7 +175,9 @@ fn client(session: &mut Session<'_>, command: ClientCommand) -> Reply {
             Reply::OK
         }
         ClientCommand::Info => {
-            let line = own(session).map(|info| client_line(server, &info)).unwrap_or_default();
+            let line = own(session)
+                .map(|info| client_line(server, &info))
+                .unwrap_or_default();
             Reply::Verbatim(*b"txt", Bytes::from(line))
         }
         ClientCommand::List { kind, ids } => {
@@ -178,7 +195,11 @@ fn client(session: &mut Session<'_>, command: ClientCommand) -> Reply {
 }
 
 fn own(session: &Session<'_>) -> Option<ClientInfo> {
-    session.server.client_list().into_iter().find(|info| info.id == session.id)
+    session
+        .server
+        .client_list()
+        .into_iter()
+        .find(|info| info.id == session.id)
 }
 
 impl ClientInfo {
@@ -213,15 +234,25 @@ fn client_line(server: &super::Server, info: &ClientInfo) -> String {
 
 fn config_get(session: &Session<'_>, patterns: &[Bytes]) -> Reply {
     let settings = &session.server.node.settings;
-    let port = settings.client_addr.rsplit_once(':').map_or("0", |(_, port)| port).to_string();
+    let port = settings
+        .client_addr
+        .rsplit_once(':')
+        .map_or("0", |(_, port)| port)
+        .to_string();
     let witness = settings.kind() == Kind::Witness;
     let known: Vec<(&'static str, String)> = vec![
-        ("appendfsync", match settings.fsync {
-            crate::wal::Fsync::Always => "always".into(),
-            crate::wal::Fsync::Interval(_) => "everysec".into(),
-            crate::wal::Fsync::Os => "no".into(),
-        }),
-        ("appendonly", if witness { "no".into() } else { "yes".into() }),
+        (
+            "appendfsync",
+            match settings.fsync {
+                crate::wal::Fsync::Always => "always".into(),
+                crate::wal::Fsync::Interval(_) => "everysec".into(),
+                crate::wal::Fsync::Os => "no".into(),
+            },
+        ),
+        (
+            "appendonly",
+            if witness { "no".into() } else { "yes".into() },
+        ),
         ("databases", "1".into()),
         ("dir", settings.data_dir.display().to_string()),
         ("maxclients", settings.max_clients.to_string()),
@@ -233,7 +264,13 @@ fn config_get(session: &Session<'_>, patterns: &[Bytes]) -> Reply {
         ("timeout", "0".into()),
     ];
     let wanted = known.into_iter().filter(|(name, _)| {
-        patterns.iter().any(|pattern| glob_matches(pattern, name.as_bytes(), true))
+        patterns
+            .iter()
+            .any(|pattern| glob_matches(pattern, name.as_bytes(), true))
     });
-    Reply::Map(wanted.map(|(name, value)| (Reply::text(name), bulk(value))).collect())
+    Reply::Map(
+        wanted
+            .map(|(name, value)| (Reply::text(name), bulk(value)))
+            .collect(),
+    )
 }

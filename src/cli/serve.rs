@@ -1,0 +1,123 @@
+//! `understudy serve`: runs a node until it is told to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::http;
+use crate::node::{self, File, Settings};
+use crate::replica::Mode;
+use crate::server::{self, Server};
+
+/// Flags of `serve`. They win over the file, the file over the defaults.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// This node's number among the members [default: 1 when it is alone]
+    #[arg(long, value_name = "N")]
+    id: Option<u32>,
+    /// Where this node keeps its log, snapshots and promises [default: understudy-N]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where clients connect [default: 127.0.0.1:7379]
+    #[arg(long, value_name = "HOST:PORT")]
+    client_addr: Option<String>,
+    /// Where members connect [default: 127.0.0.1:7380]
+    #[arg(long, value_name = "HOST:PORT")]
+    peer_addr: Option<String>,
+    /// Where health, metrics and orders are [default: 127.0.0.1:7381]
+    #[arg(long, value_name = "HOST:PORT")]
+    http_addr: Option<String>,
+    /// Who must hold a write before it is acknowledged [default: semi-sync]
+    #[arg(long, value_name = "async|semi-sync|sync", value_parser = parse_mode)]
+    mode: Option<Mode>,
+    /// A member of the cluster, this node included; once per member
+    #[arg(long, value_name = "ID=PEER_ADDR/CLIENT_ADDR[/witness]")]
+    member: Vec<String>,
+    /// Begin a new cluster although other voters do not answer that they are blank
+    #[arg(long)]
+    bootstrap: bool,
+}
+
+fn parse_mode(text: &str) -> Result<Mode, String> {
+    [Mode::Async, Mode::SemiSync, Mode::Sync]
+        .into_iter()
+        .find(|mode| mode.name() == text)
+        .ok_or_else(|| "say async, semi-sync or sync".to_string())
+}
+
+fn settle(args: Args) -> anyhow::Result<Settings> {
+    let mut file = match &args.config {
+        Some(path) => node::read(path)?,
+        None => File::default(),
+    };
+    file.id = args.id.or(file.id);
+    file.data_dir = args.data_dir.or(file.data_dir);
+    file.client_addr = args.client_addr.or(file.client_addr);
+    file.peer_addr = args.peer_addr.or(file.peer_addr);
+    file.http_addr = args.http_addr.or(file.http_addr);
+    file.cluster.mode = args.mode.or(file.cluster.mode);
+    if !args.member.is_empty() {
+        let members = args.member.iter().map(|text| node::parse_member(text));
+        file.cluster.member = members.collect::<Result<_, _>>()?;
+    }
+    let mut settings = Settings::settle(file)?;
+    settings.bootstrap = args.bootstrap;
+    Ok(settings)
+}
+
+/// Runs `serve`.
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let filter = EnvFilter::try_from_env("UNDERSTUDY_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let settings = settle(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime did not start")?;
+    runtime.block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
+    // Every port is bound before anything is promised, so that a taken one is said at once.
+    let clients = server::bind(&settings.client_addr).await?;
+    let orders = http::bind(&settings.http_addr).await?;
+    let mut terminate = signal(SignalKind::terminate()).context("signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
+    for note in settings.notes() {
+        tracing::info!("{note}");
+    }
+    let running = node::start(settings).await?;
+    let server = Server::new(running.node.clone());
+    tracing::info!(
+        "node {} of cluster {}: clients on {}, members on {}, HTTP on {}",
+        running.node.id(),
+        running.node.settings.name,
+        running.node.settings.client_addr,
+        running.node.settings.peer_addr,
+        running.node.settings.http_addr,
+    );
+    let serving = tokio::spawn(server::serve(server.clone(), clients));
+    let http = tokio::spawn(http::serve(server.clone(), orders));
+    let probing = tokio::spawn(server::probe(server));
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    running.stop().await;
+    probing.abort();
+    for task in [serving, http] {
+        // Whoever still holds a connection is cut off with the process.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), task).await;
+    }
+    Ok(ExitCode::SUCCESS)
+}

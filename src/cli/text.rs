@@ -1,0 +1,88 @@
+//! Numbers and errors as a person reads them.
+
+use std::time::Duration;
+
+/// The error and its causes on one line.
+pub(super) fn one_line(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// `1234567` as `1,234,567`.
+pub(super) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A span of microseconds in the unit that keeps three figures: `87 µs`, `1.24 ms`, `3.10 s`.
+pub(super) fn span_us(us: u64) -> String {
+    let exact = us as f64;
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..10_000 => format!("{:.2} ms", exact / 1e3),
+        10_000..100_000 => format!("{:.1} ms", exact / 1e3),
+        100_000..1_000_000 => format!("{:.0} ms", exact / 1e3),
+        _ => format!("{:.2} s", exact / 1e6),
+    }
+}
+
+/// Milliseconds with one decimal, for columns that are compared: `12.3`.
+pub(super) fn ms(us: u64) -> String {
+    format!("{:.1}", us as f64 / 1e3)
+}
+
+/// Seconds as the user wrote them: `3 s`, `1.5 s`.
+pub(super) fn seconds(span: Duration) -> String {
+    format!("{} s", (span.as_secs_f64() * 1e3).round() / 1e3)
+}
+
+/// A number, or a dash where a node does not know it.
+pub(super) fn or_dash<T: std::fmt::Display>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |known| known.to_string())
+}
+
+/// `1 record`, `2 records`: the noun is English and regular.
+pub(super) fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", thousands(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_three() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+            (100_000, "100,000"),
+        ] {
+            assert_eq!(thousands(number), text);
+        }
+    }
+
+    #[test]
+    fn spans_keep_three_figures_and_name_their_unit() {
+        assert_eq!(span_us(87), "87 µs");
+        assert_eq!(span_us(1_240), "1.24 ms");
+        assert_eq!(span_us(43_210), "43.2 ms");
+        assert_eq!(span_us(643_210), "643 ms");
+        assert_eq!(span_us(3_100_000), "3.10 s");
+    }
+
+    #[test]
+    fn an_error_with_causes_is_one_line() {
+        let error = anyhow::anyhow!("cause\nin two lines").context("outer");
+        assert_eq!(one_line(&error), "outer: cause in two lines");
+    }
+}
