@@ -238,6 +238,13 @@ fn exact(loss: &ExactLoss) -> Value {
     })
 }
 
+/// What the old primary said; or whoever had something to discard.
+fn told(takeover: &Takeover) -> Option<&ExactLoss> {
+    let old = takeover.report.old_primary;
+    let from_old = takeover.exact.iter().find(|loss| Some(loss.node) == old);
+    from_old.or_else(|| takeover.exact.iter().find(|loss| loss.records > 0))
+}
+
 fn takeover(takeover: &Takeover) -> Value {
     let report = &takeover.report;
     let (kind, detected_by) = match (report.cause, report.forced) {
@@ -273,7 +280,7 @@ fn takeover(takeover: &Takeover) -> Value {
         "others": others,
         "loss": {
             "bound": bound(&report.bound),
-            "exact": takeover.exact.last().map(exact),
+            "exact": told(takeover).map(exact),
         },
     })
 }

@@ -74,6 +74,9 @@ pub(super) struct Standpoint {
     pub(super) exact_from: Lsn,
     /// The keyspace is being rebuilt.
     pub(super) rebuilding: bool,
+    /// This node's reign ended and it has not caught up with another primary since: what it holds
+    /// may be long overtaken, and its old clients take it for the primary still.
+    pub(super) deposed: bool,
 }
 
 /// One node, shared by all its parts.
@@ -91,6 +94,8 @@ pub struct Node {
     pub(super) process: u64,
     driver: Mutex<Driver>,
     gate: watch::Sender<Gate>,
+    /// The highest epoch promised, and whether this node reigns in it: moves rarely.
+    reign: watch::Sender<(Epoch, bool)>,
     pub(super) events: broadcast::Sender<NodeEvent>,
     pub(super) outboxes: BTreeMap<NodeId, mpsc::Sender<Word>>,
     pub(super) orders: mpsc::UnboundedSender<Order>,
@@ -166,6 +171,7 @@ impl Node {
                 deadline: Micros::ZERO,
             }),
             gate: watch::Sender::new(Gate::closed()),
+            reign: watch::Sender::new((Epoch::ZERO, false)),
             events: broadcast::Sender::new(64),
             outboxes: parts.outboxes,
             orders: parts.orders,
@@ -176,6 +182,7 @@ impl Node {
             standpoint: Mutex::new(Standpoint {
                 exact_from: parts.exact_from,
                 rebuilding: false,
+                deposed: false,
             }),
             shown: Mutex::new((Epoch::ZERO, Lsn::ZERO)),
             stopping: CancellationToken::new(),
@@ -197,6 +204,11 @@ impl Node {
     /// What sessions go by.
     pub fn gate(&self) -> watch::Receiver<Gate> {
         self.gate.subscribe()
+    }
+
+    /// Wakes when a reign begins or ends, and not with every release as the gate does.
+    pub fn reign(&self) -> watch::Receiver<(Epoch, bool)> {
+        self.reign.subscribe()
     }
 
     /// The gate now.
@@ -322,6 +334,9 @@ impl Node {
                 if let Ok(mut shown) = self.shown.lock() {
                     *shown = (epoch, gate.shown);
                 }
+                if let Ok(mut standpoint) = self.standpoint.lock() {
+                    standpoint.deposed = true;
+                }
                 let _ = self.events.send(NodeEvent::ReignEnded(epoch));
                 self.order(Order::EndReign(epoch));
             }
@@ -389,6 +404,9 @@ impl Node {
             *old = gate;
             news
         });
+        let reign = (gate.epoch, gate.is_primary());
+        self.reign
+            .send_if_modified(|old| std::mem::replace(old, reign) != reign);
         if let Some(new) = view.primary
             && driver.last_primary != Some(new)
         {
@@ -415,6 +433,7 @@ impl Node {
         let applied = self.store.applied();
         // R19, R23: readers see only what is known to be released.
         let exact = !standpoint.rebuilding
+            && !standpoint.deposed
             && applied >= standpoint.exact_from
             && applied <= view.released
             && view.released > Lsn::ZERO;

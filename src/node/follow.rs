@@ -125,9 +125,17 @@ fn accept_match(node: &Arc<Node>, primary: NodeId, matched: &Matched) -> Result<
     if fork < log.end().lsn {
         give_up(node, primary, fork)?;
         log.truncate_after(fork)?;
+    } else {
+        tell_nothing_lost(node, primary, at);
     }
     if node.store.applied() > fork {
         rebuild(node, fork)?;
+    }
+    if let Ok(mut standpoint) = node.standpoint.lock()
+        && std::mem::take(&mut standpoint.deposed)
+    {
+        // A deposed primary serves reads again once it has all that there was at this moment.
+        standpoint.exact_from = standpoint.exact_from.max(matched.appended);
     }
     Ok(())
 }
@@ -140,6 +148,8 @@ fn give_up(node: &Arc<Node>, primary: NodeId, fork: Lsn) -> Result<(), StreamEnd
         return Ok(());
     };
     if saved.records == 0 {
+        // Only the beginning of a reign that never served.
+        tell_nothing_lost(node, primary, log.chain_at(fork)?);
         return Ok(());
     }
     Stats::add(&node.stats.discarded, saved.records);
@@ -166,6 +176,25 @@ fn give_up(node: &Arc<Node>, primary: NodeId, fork: Lsn) -> Result<(), StreamEnd
         let _ = outbox.try_send(super::links::Word::Discarded(epoch, loss));
     }
     Ok(())
+}
+
+/// Everything here is the primary's: the history says so, too.
+fn tell_nothing_lost(node: &Arc<Node>, primary: NodeId, end: ChainPoint) {
+    let loss = ExactLoss {
+        node: node.id(),
+        records: 0,
+        bytes: 0,
+        first_lsn: end.lsn.next(),
+        last_lsn: end.lsn,
+        first_ms: end.time,
+        last_ms: end.time,
+        acknowledged: Acknowledged::Exact(0),
+        file: String::new(),
+        fork: end.lsn,
+    };
+    if let Some(outbox) = node.outboxes.get(&primary) {
+        let _ = outbox.try_send(super::links::Word::Discarded(end.epoch, loss));
+    }
 }
 
 /// R33: exact when this very process reigned in that epoch and stepped down.
@@ -267,6 +296,9 @@ async fn take_snapshot(
         node.store.replace(loaded.keyspace, info.begin);
         set_exact_from(node, info.end);
         set_rebuilding(node, false);
+        if let Ok(mut standpoint) = node.standpoint.lock() {
+            standpoint.deposed = false;
+        }
         node.snapshots.prune(1).map_err(|error| other(&error))?;
         node.enter([Input::Fit(true)]);
         Ok(info.begin.lsn)

@@ -141,8 +141,16 @@ impl Reports {
                 .iter_mut()
                 .find(|t| t.report.epoch > epoch && t.report.fork.lsn <= loss.fork);
             if let Some(takeover) = found {
-                takeover.exact.retain(|known| known.node != loss.node);
-                takeover.exact.push(loss);
+                match takeover
+                    .exact
+                    .iter_mut()
+                    .find(|known| known.node == loss.node)
+                {
+                    // A node that connects again has nothing left to discard.
+                    Some(known) if loss.records == 0 && known.records > 0 => {}
+                    Some(known) => *known = loss,
+                    None => takeover.exact.push(loss),
+                }
             }
         });
     }

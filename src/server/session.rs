@@ -15,7 +15,7 @@ use super::session_commands;
 use crate::command::{Command, KeyCommand};
 use crate::node::{Executed, Gate, Refused, Serves, Stats, boot_time};
 use crate::resp::{Limits, Reply, RequestParser, Version};
-use crate::units::Lsn;
+use crate::units::{Epoch, Lsn};
 
 /// Commands read ahead of execution.
 const MAX_TODO: usize = 4096;
@@ -24,6 +24,8 @@ const MAX_HELD: usize = 65_536;
 const MAX_HELD_BYTES: usize = 64 << 20;
 /// Commands executed under one lock.
 const BATCH: usize = 512;
+
+const READONLY: Reply = Reply::error("READONLY You can't write against a read only replica.");
 
 /// What a connection is told to do after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,9 @@ pub(super) struct Session<'a> {
     pub(super) version: Version,
     pub(super) subscriptions: Subscriptions,
     pub(super) last_write: Lsn,
+    /// The reign under which this connection was served. When it is over the connection is, too:
+    /// its client would go on taking this node for the primary.
+    reign: Option<Epoch>,
     todo: VecDeque<Result<Command, Reply>>,
     /// More whole requests may be in the read buffer.
     unparsed: bool,
@@ -62,6 +67,7 @@ pub(super) async fn run(server: &Server, id: u64, mut stream: TcpStream, full: b
         version: Version::Resp2,
         subscriptions: Subscriptions::default(),
         last_write: Lsn::ZERO,
+        reign: None,
         todo: VecDeque::new(),
         unparsed: false,
         hold: Hold::default(),
@@ -79,10 +85,13 @@ impl Session<'_> {
         let mut buffer = BytesMut::with_capacity(16 << 10);
         let mut out = BytesMut::with_capacity(16 << 10);
         let mut gate = self.server.node.gate();
+        let mut reign = self.server.node.reign();
         let mut messages = self.server.pubsub.receive();
         loop {
             gate.borrow_and_update();
+            reign.borrow_and_update();
             self.parse(&mut parser, &mut buffer);
+            self.end_with_reign();
             self.execute();
             self.let_go(&mut out);
             if !out.is_empty() {
@@ -101,7 +110,8 @@ impl Session<'_> {
                 continue;
             }
             let room = self.hold.len() < MAX_HELD && self.hold.bytes() < MAX_HELD_BYTES;
-            let waits = !self.hold.is_empty() || self.blocked_since.is_some();
+            let waits =
+                !self.hold.is_empty() || self.blocked_since.is_some() || self.reign.is_some();
             let deadline = self.deadline();
             tokio::select! {
                 read = stream.read_buf(&mut buffer), if idle && room && !self.closing => {
@@ -111,6 +121,7 @@ impl Session<'_> {
                     }
                     Stats::add(&self.server.node.stats.net_in, read as u64);
                 }
+                changed = reign.changed() => if changed.is_err() { return Ok(()) },
                 changed = gate.changed(), if waits => if changed.is_err() { return Ok(()) },
                 () = tokio::time::sleep_until(deadline.into()), if waits => {}
                 message = messages.recv(), if self.subscriptions.len() > 0 => {
@@ -162,6 +173,22 @@ impl Session<'_> {
                 }
             }
         }
+    }
+
+    /// What waits to be executed is refused, held replies get their errors, and the connection
+    /// closes: the client asks again who the primary is.
+    fn end_with_reign(&mut self) {
+        let gate = self.server.node.gate_now();
+        let over = |reign: Epoch| !gate.is_primary() || gate.epoch != reign;
+        if !self.reign.is_some_and(over) || self.closing {
+            return;
+        }
+        for _ in 0..self.todo.len() {
+            self.todo.pop_front();
+            self.answer(&READONLY);
+        }
+        self.blocked_since = None;
+        self.closing = true;
     }
 
     /// Executes what can be executed now, in order.
@@ -266,6 +293,7 @@ impl Session<'_> {
         );
         let now = Instant::now();
         Stats::add(&self.server.node.stats.commands, done.len() as u64);
+        self.reign = Some(gate.epoch);
         for executed in done {
             self.todo.pop_front();
             if executed.wrote {
@@ -293,7 +321,7 @@ impl Session<'_> {
         let answers: Vec<Reply> = self
             .batch()
             .map(|command| match command.is_write() {
-                true => Reply::error("READONLY You can't write against a read only replica."),
+                true => READONLY,
                 false => self.server.node.store.read_only(command).reply,
             })
             .collect();
