@@ -14,6 +14,8 @@
 //!
 //! `docs/architecture.md` walks through the house room by room.
 
+#![deny(clippy::print_stdout)]
+
 pub mod units;
 pub mod resp;
 pub mod command;

@@ -6,11 +6,14 @@
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 420.0;
+const HEIGHT: f64 = 440.0;
 const LEFT: f64 = 84.0;
 const RIGHT: f64 = 20.0;
-const TOP: f64 = 84.0;
+const TOP: f64 = 106.0;
 const BOTTOM: f64 = 56.0;
+/// Characters of the subtitle that fit on a line, and lines that fit below the title.
+const SUBTITLE_COLUMNS: usize = 120;
+const SUBTITLE_LINES: usize = 3;
 const COLOURS: [&str; 6] = [
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00",
 ];
@@ -21,7 +24,7 @@ const WROTE: &str = "writing to a String cannot fail";
 pub struct Chart {
     /// Large, at the top.
     pub title: String,
-    /// Small, below the title.
+    /// Small, below the title; wrapped, at most three lines.
     pub subtitle: String,
     /// What the categories are.
     pub x_label: String,
@@ -201,13 +204,14 @@ fn frame(chart: &Chart, scale: &Scale) -> String {
         )
         .expect(WROTE);
     };
-    text(
-        LEFT,
-        43.0,
-        "start",
-        r##"font-size="9" fill="#666""##,
-        &chart.subtitle,
-    );
+    for (number, line) in wrap(&chart.subtitle)
+        .iter()
+        .take(SUBTITLE_LINES)
+        .enumerate()
+    {
+        let y = 43.0 + 12.0 * number as f64;
+        text(LEFT, y, "start", r##"font-size="9" fill="#666""##, line);
+    }
     let middle = (LEFT + WIDTH - RIGHT) / 2.0;
     text(middle, HEIGHT - 12.0, "middle", "", &chart.x_label);
     text(
@@ -224,11 +228,11 @@ fn frame(chart: &Chart, scale: &Scale) -> String {
     }
     let mut x = WIDTH - RIGHT;
     for (index, (name, _)) in chart.series.iter().enumerate().rev() {
-        text(x, TOP - 22.0, "end", "", name);
+        text(x, TOP - 16.0, "end", "", name);
         x -= 8.0 * name.chars().count() as f64 + 6.0;
         text(
             x,
-            TOP - 22.0,
+            TOP - 16.0,
             "end",
             &format!(r#"fill="{}""#, colour(index)),
             "■",
@@ -251,6 +255,26 @@ fn frame(chart: &Chart, scale: &Scale) -> String {
         .expect(WROTE);
     }
     svg
+}
+
+/// Breaks a text between words, and at its own line ends.
+fn wrap(text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for paragraph in text.lines() {
+        let mut line = String::new();
+        for word in paragraph.split_whitespace() {
+            let length = line.chars().count() + 1 + word.chars().count();
+            if !line.is_empty() && length > SUBTITLE_COLUMNS {
+                lines.push(std::mem::take(&mut line));
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        lines.push(line);
+    }
+    lines
 }
 
 fn group_width(chart: &Chart) -> f64 {
@@ -370,6 +394,20 @@ mod tests {
         let svg = lines(&chart());
         assert_well_formed(&svg);
         assert_eq!(svg.matches("<circle").count(), 3);
+    }
+
+    #[test]
+    fn a_long_subtitle_is_wrapped_between_words() {
+        let text = "word ".repeat(50);
+        let lines = wrap(&format!("first\n{text}"));
+        assert_eq!(lines[0], "first");
+        assert!(
+            lines
+                .iter()
+                .all(|line| line.chars().count() <= SUBTITLE_COLUMNS),
+            "{lines:?}"
+        );
+        assert_eq!(lines.concat().matches("word").count(), 50);
     }
 
     #[test]

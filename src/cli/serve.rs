@@ -73,6 +73,7 @@ fn settle(args: Args) -> anyhow::Result<Settings> {
 
 /// Runs `serve`.
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    super::local_cluster::exit_with_parent();
     let filter = EnvFilter::try_from_env("UNDERSTUDY_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)

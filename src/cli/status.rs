@@ -6,12 +6,12 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use comfy_table::{Cell, Table, presets};
+use comfy_table::{Cell, Table};
 use serde_json::json;
 
 use super::answers::{Cluster, Member, Rule};
 use super::http_client::{ConnectArgs, HttpClient, HttpError};
-use super::text::{count, or_dash};
+use super::text::{count, or_dash, table_style};
 
 /// Flags of `status`.
 #[derive(Debug, clap::Args)]
@@ -114,7 +114,7 @@ fn say(rule: &Rule) -> String {
 
 fn table(members: &[Member]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(table_style());
     table.set_header([
         "node",
         "role",

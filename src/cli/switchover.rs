@@ -31,6 +31,6 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         pause_ms,
     } = serde_json::from_value(answer)?;
     let pause = pause_ms.map_or_else(String::new, |ms| format!("; writes waited {ms} ms"));
-    anstream::println!("node {primary} is primary now, epoch {epoch}{pause}; nothing was lost");
+    anstream::println!("node {primary} is primary now, epoch {epoch}{pause}");
     Ok(ExitCode::SUCCESS)
 }

@@ -2,10 +2,21 @@
 
 use std::time::Duration;
 
+use comfy_table::{LineStyle, TableStyle};
+
 /// The error and its causes on one line.
 pub(super) fn one_line(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// How all tables look: a line above, below and under the heading, none between rows.
+pub(super) const fn table_style() -> TableStyle {
+    let line = LineStyle::none().fill('─').junction('─');
+    TableStyle::new()
+        .top_border(line)
+        .header_separator(line)
+        .bottom_border(line)
 }
 
 /// `1234567` as `1,234,567`.

@@ -178,14 +178,21 @@ fn key_specs(spec: &'static CommandSpec) -> Reply {
         (Reply::text("keystep"), number(key_step)),
         (Reply::text("limit"), number(0)),
     ];
-    Reply::Array(vec![Reply::Map(vec![
+    let begin = vec![(Reply::text("index"), number(first_key))];
+    let mut fields = vec![
         (Reply::text("flags"), statuses(spec.key_flags)),
-        (
-            Reply::text("begin_search"),
-            step("index", vec![(Reply::text("index"), number(first_key))]),
-        ),
+        (Reply::text("begin_search"), step("index", begin)),
         (Reply::text("find_keys"), step("range", range)),
-    ])])
+    ];
+    let notes = match spec.name {
+        "set" => Some("RW and ACCESS due to the optional `GET` argument"),
+        "getex" => Some("RW and UPDATE because it changes the TTL"),
+        _ => None,
+    };
+    if let Some(notes) = notes {
+        fields.insert(0, (Reply::text("notes"), Reply::text(notes)));
+    }
+    Reply::Array(vec![Reply::Map(fields)])
 }
 
 /// One command as COMMAND DOCS gives it.

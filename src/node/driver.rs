@@ -53,10 +53,14 @@ pub enum NodeEvent {
     },
 }
 
-/// Control state waiting to be made durable; a later one replaces an earlier one.
+/// A generation of control state.
+type Generation = (u64, Box<Control>);
+
+/// Control state waiting to be made durable, and whether to stop; a later generation replaces an
+/// earlier one.
 #[derive(Debug, Default)]
 pub(super) struct PersistSlot {
-    pub(super) next: Mutex<(Option<(u64, Box<Control>)>, bool)>,
+    pub(super) next: Mutex<(Option<Generation>, bool)>,
     pub(super) changed: Condvar,
 }
 

@@ -332,7 +332,8 @@ mod tests {
     fn forks() {
         // Ours: epoch 1 from 1, epoch 3 from 11, up to 20.
         let ours = history(&[(0, 0), (1, 1), (3, 11)]);
-        let cases: [(&[(u64, u64)], u64, Option<u64>); 6] = [
+        type Case<'a> = (&'a [(u64, u64)], u64, Option<u64>);
+        let cases: [Case<'_>; 6] = [
             (&[(0, 0), (1, 1)], 7, Some(7)),
             (&[(0, 0), (1, 1)], 10, Some(10)),
             // It went on in epoch 1 beyond our epoch 3's start.

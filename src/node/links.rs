@@ -220,7 +220,7 @@ async fn hear_all(
         }
         match control::decode::<Word>(&frame.body) {
             Ok(Word::Machine(envelope)) if envelope.from == info.node => {
-                node.enter([Input::Message(envelope)]);
+                node.enter([Input::Message(Box::new(envelope))]);
             }
             Ok(Word::Machine(envelope)) => {
                 tracing::warn!("node {} spoke as node {}", info.node, envelope.from);

@@ -46,7 +46,7 @@ pub enum Input {
     /// Time passed; due at the latest when `poll_deadline` said.
     Tick,
     /// A member said something.
-    Message(Envelope),
+    Message(Box<Envelope>),
     /// Control state of this generation, and all before it, is durable.
     Persisted(u64),
     /// The log moved.
@@ -301,7 +301,7 @@ impl Machine {
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Tick => {}
-            Input::Message(envelope) => self.hear(now, envelope),
+            Input::Message(envelope) => self.hear(now, *envelope),
             Input::Persisted(generation) => self.on_persisted(generation),
             Input::Log(view) => self.log = view,
             Input::ReignBegun { epoch, start } => self.on_reign_begun(now, epoch, start),

@@ -35,6 +35,9 @@ pub trait Mapped: Deref<Target = [u8]> + Send + Sync {}
 
 impl<T: Deref<Target = [u8]> + Send + Sync> Mapped for T {}
 
+/// A shared map.
+pub type Map = Arc<dyn Mapped<Target = [u8]>>;
+
 /// A held lock; dropped, it is free.
 pub trait Held: Send + Sync {}
 
@@ -43,7 +46,7 @@ pub trait Disk: Send + Sync + 'static {
     /// Opens for reading and writing; `create` makes it, empty, if it is not there.
     fn open(&self, path: &Path, create: bool) -> io::Result<Box<dyn DiskFile>>;
     /// Maps a file that is not written any more. (A file that shrinks under a map is a SIGBUS.)
-    fn map(&self, path: &Path) -> io::Result<Arc<dyn Mapped<Target = [u8]>>>;
+    fn map(&self, path: &Path) -> io::Result<Map>;
     /// Moves; durable only once the directory is synced.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file; durable only once the directory is synced.
@@ -145,7 +148,7 @@ impl Disk for RealDisk {
         Ok(Box::new(RealFile(file)))
     }
 
-    fn map(&self, path: &Path) -> io::Result<Arc<dyn Mapped<Target = [u8]>>> {
+    fn map(&self, path: &Path) -> io::Result<Map> {
         let file = File::open(path)?;
         if file.metadata()?.len() == 0 {
             return Ok(Arc::new(Vec::new()));

@@ -21,7 +21,7 @@ mod snapshot_file;
 mod writer;
 
 pub use control_file::{ControlError, ControlFile, Loaded, MAX_CONTROL_BYTES};
-pub use disk::{Disk, DiskFile, Held, Mapped, RealDisk, read_all, replace};
+pub use disk::{Disk, DiskFile, Held, Map, Mapped, RealDisk, read_all, replace};
 pub use edit::{Discarded, EditError};
 pub use log::{AppendRawError, Fsync, Log, LogClosed, LogConfig, OnProgress, Opened, Progress};
 pub use offline::{SegmentReport, inspect, segment_files};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::disk::Mapped;
+use super::disk::Map;
 use super::log::{Log, Segment, Shared, State};
 use super::record::{self, ChainPoint};
 use super::segment::SEGMENT_HEADER_BYTES;
@@ -36,7 +36,7 @@ pub struct Chunk {
 pub struct Reader {
     shared: Arc<Shared>,
     at: ChainPoint,
-    map: Option<(Segment, Arc<dyn Mapped<Target = [u8]>>)>,
+    map: Option<(Segment, Map)>,
 }
 
 impl std::fmt::Debug for Reader {
@@ -195,7 +195,7 @@ impl Reader {
         SEGMENT_HEADER_BYTES + (self.at.offset - segment.before.offset) as usize
     }
 
-    fn mapped(&mut self, segment: &Segment) -> io::Result<Arc<dyn Mapped<Target = [u8]>>> {
+    fn mapped(&mut self, segment: &Segment) -> io::Result<Map> {
         if let Some((held, map)) = &self.map
             && held.path == segment.path
         {

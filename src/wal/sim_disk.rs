@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::disk::{Disk, DiskFile, Held, Mapped};
+use super::disk::{Disk, DiskFile, Held, Map};
 
 #[derive(Clone, Debug)]
 enum Write {
@@ -151,9 +151,7 @@ impl SimDisk {
     pub fn flip_bit(&self, path: &Path, bit: usize) {
         let mut inner = self.inner();
         if let Some(inode) = inner.names.get(path).copied() {
-            for bytes in [&mut inner.inodes[inode].now] {
-                bytes[bit / 8] ^= 1 << (bit % 8);
-            }
+            inner.inodes[inode].now[bit / 8] ^= 1 << (bit % 8);
             inner.inodes[inode].durable = inner.inodes[inode].now.clone();
         }
     }
@@ -307,7 +305,7 @@ impl Disk for SimDisk {
         }))
     }
 
-    fn map(&self, path: &Path) -> io::Result<Arc<dyn Mapped<Target = [u8]>>> {
+    fn map(&self, path: &Path) -> io::Result<Map> {
         let inner = self.inner();
         let inode = *inner.names.get(path).ok_or_else(|| not_found(path))?;
         Ok(Arc::new(inner.inodes[inode].now.clone()))

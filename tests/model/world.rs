@@ -292,10 +292,9 @@ impl World {
             if node.begin.is_some() {
                 events.push(Event::Begin(i));
             }
-            if view.standing == Standing::Primary && view.begun && !view.paused {
-                if self.writes < self.bounds.writes {
-                    events.push(Event::Write(i));
-                }
+            let writes = view.standing == Standing::Primary && view.begun && !view.paused;
+            if writes && self.writes < self.bounds.writes {
+                events.push(Event::Write(i));
             }
             if self.shippable(i).is_some() {
                 events.push(Event::Ship(i));
@@ -379,7 +378,7 @@ impl World {
 
     fn deliver(&mut self, packet: Packet) {
         match packet {
-            Packet::Say { to, envelope } => self.input(to, Input::Message(*envelope)),
+            Packet::Say { to, envelope } => self.input(to, Input::Message(envelope)),
             Packet::Ack {
                 from,
                 to,

@@ -9,6 +9,7 @@
 mod outcome;
 mod print;
 mod round;
+mod timeline;
 mod verify;
 
 use std::path::PathBuf;

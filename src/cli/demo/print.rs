@@ -59,8 +59,9 @@ pub(super) fn round_in_full(round: &Round) -> String {
     line(
         "write gap",
         format!(
-            "{} without an acknowledgement, as clients saw it",
-            or_never(round.gap_us)
+            "{} without an acknowledgement, as clients saw it; later at most {}",
+            or_never(round.gap_us),
+            or_never(round.longest_pause_after_us)
         ),
     );
     if let Some(report) = &round.report {

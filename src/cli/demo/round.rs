@@ -5,13 +5,15 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use anyhow::Context as _;
 use tokio::sync::watch;
 
 use crate::cli::answers::{Member, Takeover};
 use crate::cli::load::follow::{Account, FollowSpec, Following, State, longest_gap_us};
 use crate::cli::text::thousands;
 
-use super::outcome::{Event, Round, Writes};
+use super::outcome::{Round, Writes};
+use super::timeline::{FaultPoint, timeline};
 use super::verify::{Found, StaleProbe, WriteId, await_arrival, read_back};
 use super::{Demo, Fault};
 
@@ -30,17 +32,6 @@ const AFTER_REJOIN: Duration = Duration::from_millis(300);
 const TICK: Duration = Duration::from_millis(5);
 /// Keys named in a failure.
 const KEYS_SHOWN: usize = 5;
-
-/// What is known at the moment of the fault.
-struct FaultPoint {
-    old: u32,
-    old_index: usize,
-    epoch: u64,
-    fault_us: u64,
-    fault_unix_ms: u64,
-    gone_us: u64,
-    before: u64,
-}
 
 /// Runs round `number` against `old`, the present primary.
 pub(super) fn run(demo: &mut Demo, number: u32, old: u32) -> anyhow::Result<Round> {
@@ -64,8 +55,10 @@ pub(super) fn run(demo: &mut Demo, number: u32, old: u32) -> anyhow::Result<Roun
     demo.progress(format!("round {number}: node {new} took over"));
     let probing = match probe.take() {
         Some(mut probe) => {
-            demo.runtime
-                .block_on(probe.overwrite(demo.cluster.client_addr(new)?))?;
+            let overwritten = probe.overwrite(demo.cluster.client_addr(new)?);
+            demo.runtime.block_on(overwritten).context(
+                "without a write acknowledged by the new primary, stale reads cannot be checked",
+            )?;
             demo.runtime.block_on(probe.ask());
             Some(probe)
         }
@@ -385,87 +378,39 @@ fn verify(
     Ok(writes)
 }
 
-/// The events in the order of their times.
-fn timeline(
-    round: &Round,
-    at: &FaultPoint,
-    fault: Fault,
-    back_us: u64,
-    rejoined_us: Option<u64>,
-) -> Vec<Event> {
-    let old = at.old;
-    let (signal, back) = match fault {
-        Fault::Kill => ("SIGKILL to", "started again"),
-        Fault::Freeze => ("SIGSTOP to", "thawed (SIGCONT)"),
-    };
-    let mut events = Vec::new();
-    let mut own = |at_us: Option<u64>, what: String| {
-        let Some(at_us) = at_us else { return };
-        let at_us = at_us as i64 - at.fault_us as i64;
-        events.push(Event {
-            at_us,
-            own_clock: true,
-            what,
-        });
-    };
-    own(
-        Some(at.fault_us),
-        format!("{signal} node {old}, the primary"),
-    );
-    let gone_us = Some(at.gone_us).filter(|_| fault == Fault::Kill);
-    own(gone_us, "its process is gone".to_owned());
-    let first = round.rto_us.map(|rto_us| at.fault_us + rto_us);
-    own(
-        first,
-        "first write acknowledged to a client by the new primary".to_owned(),
-    );
-    own(Some(back_us), format!("node {old} {back}"));
-    own(
-        rejoined_us,
-        format!("node {old} has rejoined as a standby, without lag"),
-    );
-    if let Some(report) = &round.report {
-        events.extend(reported(report, at.fault_unix_ms));
-    }
-    events.sort_by_key(|event| event.at_us);
-    events
-}
-
-/// The winner's own phases, placed by the wall clock of its victory (its votes were in).
-fn reported(report: &Takeover, fault_unix_ms: u64) -> Vec<Event> {
-    let phases = &report.phases_us;
-    let won_us = (report.at_ms as i64 - fault_unix_ms as i64) * 1000;
-    let began_us = won_us - phases.voted.unwrap_or(0) as i64;
-    let new = report.new_primary;
-    let phase = |at: Option<u64>, what: String| {
-        let at_us = began_us + at? as i64;
-        Some(Event {
-            at_us,
-            own_clock: false,
-            what,
-        })
-    };
-    let suspected = format!("node {new} suspects it: {}", report.detected_by);
-    [
-        phase(Some(phases.suspected.unwrap_or(0)), suspected),
-        phase(
-            phases.voted,
-            format!("node {new} is elected, epoch {}", report.epoch),
-        ),
-        phase(phases.promoted, format!("node {new} acts as primary")),
-        phase(
-            phases.first_release,
-            "its first record is released".to_owned(),
-        ),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
 /// Waits while the clients work; an interrupt ends it.
 fn idle(demo: &mut Demo, span: Duration) -> anyhow::Result<()> {
     demo.interrupt.check()?;
     std::thread::sleep(span);
     demo.interrupt.check()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standby_has_rejoined_without_lag_or_past_the_mark() {
+        let member = |lag_records, acked_lsn| Member {
+            lag_records,
+            acked_lsn,
+            ..Member::default()
+        };
+        assert!(has_caught_up(&member(Some(0), None), None));
+        assert!(has_caught_up(&member(Some(5), Some(100)), Some(100)));
+        assert!(!has_caught_up(&member(Some(5), Some(99)), Some(100)));
+        assert!(
+            !has_caught_up(&member(None, Some(99)), None),
+            "nothing is known: not yet"
+        );
+        let state = |state: &str, connected| Member {
+            state: state.to_owned(),
+            connected: Some(connected),
+            ..Member::default()
+        };
+        assert!(is_streaming(&state("streaming", true)));
+        assert!(
+            !is_streaming(&state("streaming", false)) && !is_streaming(&state("loading", true))
+        );
+    }
 }

@@ -23,7 +23,7 @@ use crate::resp::{Reply, encode_request};
 /// Longest wait for one node's answer.
 const ASK_TIMEOUT: Duration = Duration::from_millis(100);
 /// Pause before the same node is asked again.
-const ASK_PAUSE: Duration = Duration::from_millis(3);
+const ASK_PAUSE: Duration = Duration::from_millis(2);
 
 /// A published answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,666 @@
+//! The same random commands against a real redis-server 7.0 and against plan, apply and encode:
+//! every reply must be the same, byte for byte.
+//!
+//! Skipped, loudly, where no redis-server is on PATH. `COMMANDS_SEED=n` repeats a run,
+//! `COMMANDS_COUNT=n` makes it longer.
+//!
+//! Time must not decide a reply: expiries lie either days away (and TTLs are compared up to the
+//! time the run may take) or in the past.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, Command as Process, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use understudy::command::{Command, KeyCommand, SessionCommand};
+use understudy::keyspace::Keyspace;
+use understudy::resp::{
+    Limits, Reply, ReplyParser, Request, RequestParser, Version, encode_request,
+};
+use understudy::units::{Lsn, Millis};
+
+/// A redis-server of our own, killed when dropped.
+struct Redis {
+    child: Child,
+    port: u16,
+    /// Its working directory, kept until it is gone.
+    #[expect(dead_code)]
+    dir: tempfile::TempDir,
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Redis {
+    /// None where there is no redis-server.
+    fn start() -> Option<Redis> {
+        let mut dir = tempfile::tempdir().expect("a temporary directory");
+        // Below the ephemeral range, so that no outgoing connection takes the port meanwhile.
+        for port in (20_000..32_000)
+            .step_by(37)
+            .skip(std::process::id() as usize % 300)
+        {
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err() {
+                continue;
+            }
+            let child = Process::new("redis-server")
+                .args([
+                    "--port",
+                    &port.to_string(),
+                    "--bind",
+                    "127.0.0.1",
+                    "--save",
+                    "",
+                ])
+                .args(["--dir", &dir.path().to_string_lossy()])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn();
+            let Ok(child) = child else { return None };
+            let mut redis = Redis { child, port, dir };
+            if redis.is_ready() {
+                return Some(redis);
+            }
+            dir = tempfile::tempdir().expect("a temporary directory");
+        }
+        panic!("no free port below 32000");
+    }
+
+    /// Waits until it answers; false where it could not have the port, because another test run
+    /// was faster. That one would answer in its place, so the process id is compared.
+    fn is_ready(&mut self) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self
+            .child
+            .try_wait()
+            .expect("the state of redis-server")
+            .is_none()
+        {
+            assert!(Instant::now() < deadline, "redis-server does not answer");
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+                std::thread::yield_now();
+                continue;
+            }
+            let (mut stream, mut parser) = (self.connect(), ReplyParser::default());
+            let own = format!("process_id:{}\r\n", self.child.id());
+            match ask(&mut stream, &mut parser, &[b"INFO", b"server"]) {
+                Reply::Bulk(info) if String::from_utf8_lossy(&info).contains(&own) => return true,
+                _ => std::thread::yield_now(),
+            }
+        }
+        false
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("redis-server");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("a read timeout");
+        stream.set_nodelay(true).expect("no delay");
+        stream
+    }
+}
+
+/// xorshift64*: the same list for the same seed, everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    fn pick<'a>(&mut self, list: &[&'a str]) -> &'a str {
+        list[self.below(list.len())]
+    }
+}
+
+const KEYS: [&str; 9] = [
+    "a", "b", "c", "key:1", "key:2", "h[x]", "", "counter", "float",
+];
+const VALUES: [&str; 26] = [
+    "",
+    "v",
+    "hello world",
+    "0",
+    "1",
+    "-1",
+    "10",
+    "007",
+    " 1",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775808",
+    "3.25",
+    "-0.1",
+    "1e10",
+    "0x1p3",
+    "nan",
+    "inf",
+    "1e-20",
+    "123456789.123456789",
+    "1e300",
+    "1e4932",
+    "5e-5000",
+    "\u{1}\u{0}binary",
+    "99999999999999999",
+    "0.1",
+];
+const NUMBERS: [&str; 16] = [
+    "0",
+    "1",
+    "-1",
+    "2",
+    "5",
+    "-3",
+    "100",
+    "x",
+    "",
+    "1.5",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775808",
+    "3.0e3",
+    "0.1",
+    "-0.3",
+];
+const EXPIRIES: [&str; 12] = [
+    "100000",
+    "200000",
+    "300000",
+    "0",
+    "-1",
+    "x",
+    "9223372036854775807",
+    "9223372036854775",
+    "9223372036854776",
+    "-9223372036854775808",
+    "-9223372036854776",
+    "4102444800000",
+];
+const OFFSETS: [&str; 10] = [
+    "0",
+    "1",
+    "3",
+    "-1",
+    "-3",
+    "-100",
+    "100",
+    "536870912",
+    "9223372036854775807",
+    "x",
+];
+const PATTERNS: [&str; 12] = [
+    "*", "key:*", "?", "[a-b]", "[^a]", "h\\[x\\]", "h[[]x]", "*:*", "**", "", "k*y*1", "[c-a]",
+];
+const SET_OPTIONS: [&str; 12] = [
+    "NX", "xx", "GET", "KEEPTTL", "EX", "PX", "EXAT", "PXAT", "PERSIST", "bogus", "get", "Ex",
+];
+const NAMES: [&str; 47] = [
+    "SET",
+    "SET",
+    "SET",
+    "GET",
+    "GET",
+    "GETDEL",
+    "GETEX",
+    "MGET",
+    "MSET",
+    "MSETNX",
+    "SETNX",
+    "SETEX",
+    "PSETEX",
+    "APPEND",
+    "STRLEN",
+    "INCR",
+    "DECR",
+    "INCRBY",
+    "DECRBY",
+    "INCRBYFLOAT",
+    "INCRBYFLOAT",
+    "DEL",
+    "UNLINK",
+    "EXISTS",
+    "EXPIRE",
+    "PEXPIRE",
+    "EXPIREAT",
+    "PEXPIREAT",
+    "TTL",
+    "PTTL",
+    "EXPIRETIME",
+    "PEXPIRETIME",
+    "PERSIST",
+    "TYPE",
+    "KEYS",
+    "SCAN",
+    "RANDOMKEY",
+    "TOUCH",
+    "GETRANGE",
+    "SUBSTR",
+    "SETRANGE",
+    "GETSET",
+    "FLUSHALL",
+    "FLUSHDB",
+    "nosuch",
+    "get",
+    "DBSIZE",
+];
+
+/// A command: mostly right, often with odd arguments, sometimes with the wrong number of them.
+fn random_command(random: &mut Random) -> Vec<String> {
+    let name = random.pick(&NAMES);
+    let mut args = vec![name.to_owned()];
+    let add = |args: &mut Vec<String>, text: &str| args.push(text.to_owned());
+    match name.to_ascii_uppercase().as_str() {
+        "SET" | "GETEX" => {
+            add(&mut args, random.pick(&KEYS));
+            if name == "SET" {
+                add(&mut args, random.pick(&VALUES));
+            }
+            for _ in 0..random.below(4) {
+                let option = random.pick(&SET_OPTIONS);
+                add(&mut args, option);
+                if option.len().is_multiple_of(2)
+                    && !option.eq_ignore_ascii_case("nx")
+                    && option != "xx"
+                {
+                    add(&mut args, random.pick(&EXPIRIES));
+                }
+            }
+        }
+        "MSET" | "MSETNX" => {
+            for _ in 0..=random.below(3) {
+                add(&mut args, random.pick(&KEYS));
+                add(&mut args, random.pick(&VALUES));
+            }
+        }
+        "SETEX" | "PSETEX" => {
+            add(&mut args, random.pick(&KEYS));
+            add(&mut args, random.pick(&EXPIRIES));
+            add(&mut args, random.pick(&VALUES));
+        }
+        "SETNX" | "APPEND" | "GETSET" => {
+            add(&mut args, random.pick(&KEYS));
+            add(&mut args, random.pick(&VALUES));
+        }
+        "INCRBY" | "DECRBY" => {
+            add(&mut args, random.pick(&KEYS));
+            add(&mut args, random.pick(&NUMBERS));
+        }
+        "INCRBYFLOAT" => {
+            add(&mut args, random.pick(&KEYS));
+            let list: &[&str] = if random.below(2) == 0 {
+                &NUMBERS
+            } else {
+                &VALUES
+            };
+            add(&mut args, random.pick(list));
+        }
+        "EXPIRE" | "PEXPIRE" | "EXPIREAT" | "PEXPIREAT" => {
+            add(&mut args, random.pick(&KEYS));
+            add(&mut args, random.pick(&EXPIRIES));
+            for _ in 0..random.below(3) {
+                add(&mut args, random.pick(&["NX", "xx", "GT", "lt", "bogus"]));
+            }
+        }
+        "GETRANGE" | "SUBSTR" => {
+            add(&mut args, random.pick(&KEYS));
+            add(&mut args, random.pick(&OFFSETS));
+            add(&mut args, random.pick(&OFFSETS));
+        }
+        "SETRANGE" => {
+            add(&mut args, random.pick(&KEYS));
+            add(&mut args, random.pick(&OFFSETS));
+            add(&mut args, random.pick(&VALUES));
+        }
+        "KEYS" => add(&mut args, random.pick(&PATTERNS)),
+        "SCAN" => {
+            add(
+                &mut args,
+                random.pick(&["0", "00", "+0", "-0", "x", "1x", "", "0 "]),
+            );
+            for _ in 0..random.below(4) {
+                match random.below(4) {
+                    0 => {
+                        add(&mut args, "MATCH");
+                        add(&mut args, random.pick(&PATTERNS));
+                    }
+                    1 => {
+                        add(&mut args, "type");
+                        add(&mut args, random.pick(&["string", "STRING", "hash", "x"]));
+                    }
+                    _ => {
+                        add(&mut args, "COUNT");
+                        add(&mut args, random.pick(&["1000", "1000", "0", "-1", "x"]));
+                    }
+                }
+            }
+            add(&mut args, "COUNT");
+            add(&mut args, "1000");
+        }
+        "FLUSHALL" | "FLUSHDB" => {
+            // Rarely: what follows needs keys to work on.
+            let mode = if random.below(8) == 0 {
+                "sync"
+            } else {
+                "bogus"
+            };
+            add(&mut args, mode);
+        }
+        "RANDOMKEY" | "DBSIZE" => {}
+        _ => {
+            for _ in 0..=random.below(3) {
+                add(&mut args, random.pick(&KEYS));
+            }
+        }
+    }
+    match random.below(40) {
+        0 => add(&mut args, "extra"),
+        1 if args.len() > 1 => {
+            args.pop();
+        }
+        _ => {}
+    }
+    args
+}
+
+/// What this crate answers, as bytes.
+fn ours(keyspace: &mut Keyspace, lsn: &mut Lsn, args: &[&[u8]], now: Millis) -> Reply {
+    let mut wire = BytesMut::new();
+    encode_request(args, &mut wire);
+    let mut parser = RequestParser::new(Limits::default());
+    let request = parser
+        .parse(&mut wire)
+        .expect("a valid request")
+        .expect("a whole request");
+    match Command::parse(&request) {
+        Err(reply) => reply,
+        Ok(Command::Keys(command)) => {
+            let plan = keyspace.plan(&command, now, 0);
+            if !plan.effects.is_empty() {
+                *lsn = lsn.next();
+                keyspace
+                    .apply_encoded(plan.effects.encoded(), *lsn)
+                    .expect("own effects");
+            }
+            plan.reply
+        }
+        Ok(Command::Session(command)) => panic!("no key command: {command:?}"),
+    }
+}
+
+fn encoded(reply: &Reply) -> Bytes {
+    let mut out = BytesMut::new();
+    reply.encode(Version::Resp2, &mut out);
+    out.freeze()
+}
+
+/// What Redis answers.
+fn ask(stream: &mut TcpStream, parser: &mut ReplyParser, args: &[&[u8]]) -> Reply {
+    let mut buf = BytesMut::new();
+    encode_request(args, &mut buf);
+    stream.write_all(&buf).expect("redis-server reads");
+    buf.clear();
+    let mut chunk = [0; 16 * 1024];
+    loop {
+        if let Some(reply) = parser.parse(&mut buf).expect("a reply of Redis") {
+            assert!(buf.is_empty(), "Redis sent more than one reply");
+            return reply;
+        }
+        let read = stream.read(&mut chunk).expect("a reply of Redis");
+        assert!(read > 0, "Redis closed the connection");
+        buf.extend_from_slice(&chunk[..read]);
+    }
+}
+
+/// Puts what may come in any order into one order.
+fn sorted(name: &str, reply: Reply) -> Reply {
+    let sort = |mut items: Vec<Reply>| {
+        items.sort_by_key(encoded);
+        Reply::Array(items)
+    };
+    match (name, reply) {
+        ("KEYS", Reply::Array(items)) => sort(items),
+        ("SCAN", Reply::Array(mut parts)) if parts.len() == 2 => {
+            let Some(Reply::Array(keys)) = parts.pop() else {
+                panic!("SCAN without keys")
+            };
+            parts.push(sort(keys));
+            Reply::Array(parts)
+        }
+        (_, reply) => reply,
+    }
+}
+
+/// Commands whose integers are (or depend on) a point of time of two clocks read in turn.
+fn same(name: &str, args: &[String], theirs: &Reply, ours: &Reply) -> bool {
+    match (name, theirs, ours) {
+        ("TTL" | "PTTL" | "EXPIRETIME" | "PEXPIRETIME", Reply::Integer(a), Reply::Integer(b)) => {
+            let slack = if name.starts_with('P') { 20_000 } else { 20 };
+            (a < &0) == (b < &0) && a.abs_diff(*b) <= slack
+        }
+        // Which key comes at random is checked by its unit test; here, whether one comes.
+        ("RANDOMKEY", Reply::Bulk(_), Reply::Bulk(_)) if args.len() == 1 => true,
+        _ => encoded(theirs) == encoded(ours),
+    }
+}
+
+fn wall_clock() -> Millis {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .expect("after 1970");
+    Millis(since.as_millis() as u64)
+}
+
+fn from_environment(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+#[test]
+fn replies_are_those_of_redis() {
+    let Some(redis) = Redis::start() else {
+        eprintln!("SKIPPED: no redis-server on PATH, replies were compared with nothing");
+        return;
+    };
+    let seed = from_environment("COMMANDS_SEED", 0x5eed);
+    let rounds = from_environment("COMMANDS_COUNT", 8000);
+    eprintln!("COMMANDS_SEED={seed} COMMANDS_COUNT={rounds}");
+    let mut random = Random(seed | 1);
+    let mut keyspace = Keyspace::new();
+    let mut lsn = Lsn::ZERO;
+    let (mut stream, mut parser) = (redis.connect(), ReplyParser::default());
+    for round in 0..rounds {
+        let args = random_command(&mut random);
+        if args[0] == "DBSIZE" {
+            // A key set with an expiry in the past still counts in Redis until someone sees it.
+            let scan: [&[u8]; 4] = [b"SCAN", b"0", b"COUNT", b"1000"];
+            ask(&mut stream, &mut parser, &scan);
+            ours(&mut keyspace, &mut lsn, &scan, wall_clock());
+        }
+        let name = args[0].to_ascii_uppercase();
+        let bytes: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
+        let theirs = sorted(&name, ask(&mut stream, &mut parser, &bytes));
+        let ours = sorted(&name, ours(&mut keyspace, &mut lsn, &bytes, wall_clock()));
+        assert!(
+            same(&name, &args, &theirs, &ours),
+            "seed {seed}, round {round}: {args:?}\nRedis: {theirs:?}\nours:  {ours:?}"
+        );
+    }
+}
+
+/// What is refused before a key is looked at, and the session commands' errors.
+#[test]
+fn refusals_are_those_of_redis() {
+    let Some(redis) = Redis::start() else {
+        eprintln!("SKIPPED: no redis-server on PATH, refusals were compared with nothing");
+        return;
+    };
+    let long = "x".repeat(200);
+    let requests: Vec<Vec<&str>> = vec![
+        vec!["foo"],
+        vec!["foo", "a", "b"],
+        vec!["foo", &long, "b"],
+        vec![
+            "foo",
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            &long,
+            "c",
+        ],
+        vec![&long, "a"],
+        vec!["foo", "a\r\nb"],
+        vec!["get|x", "a"],
+        vec!["config|get", "a"],
+        vec!["client"],
+        vec!["client", "nosuch"],
+        vec!["client", &long],
+        vec!["client", "setname", "a b"],
+        vec!["client", "setname"],
+        vec!["client", "no-evict", "x"],
+        vec!["client", "list", "x"],
+        vec!["client", "list", "type", "x"],
+        vec!["client", "list", "id", "x"],
+        vec!["client", "list", "id"],
+        vec!["config"],
+        vec!["config", "get"],
+        vec!["config", "nosuch"],
+        vec!["command", "nosuch"],
+        vec!["command", "list", "x"],
+        vec!["command", "list", "filterby", "x", "y"],
+        vec!["command", "getkeys", "nosuch"],
+        vec!["command", "getkeys", "ping"],
+        vec!["command", "getkeys", "get"],
+        vec!["command", "getkeys", "mset", "a", "1", "b", "2"],
+        vec!["command", "getkeys", "del", "a", "b"],
+        vec!["command", "info", "nosuch"],
+        vec![
+            "command", "info", "get", "set", "del", "mset", "scan", "append", "ping",
+        ],
+        vec!["hello", "4"],
+        vec!["hello", "x"],
+        vec!["hello", "2", "bogus"],
+        vec!["hello", "2", "setname", "a b"],
+        vec!["hello", "2", "auth", "x"],
+        vec!["select", "x"],
+        vec!["select", "-1"],
+        vec!["select", "99999"],
+        vec!["select", "99999999999"],
+        vec!["ping", "a", "b"],
+        vec!["echo"],
+        vec!["auth"],
+        vec!["auth", "a", "b", "c"],
+        vec!["wait", "x", "1"],
+        vec!["wait", "1", "x"],
+        vec!["wait", "1", "-1"],
+        vec!["subscribe"],
+        vec!["publish", "a"],
+        vec!["time", "a"],
+        vec!["flushall", "x"],
+        vec!["flushall", "sync", "x"],
+        vec!["set", "k"],
+        vec!["mset", "a", "1", "b"],
+    ];
+    let (mut stream, mut parser) = (redis.connect(), ReplyParser::default());
+    for args in requests {
+        let bytes: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+        let theirs = ask(&mut stream, &mut parser, &bytes);
+        let request = Request {
+            args: args
+                .iter()
+                .map(|arg| Bytes::from(arg.to_string()))
+                .collect(),
+        };
+        let ours = match Command::parse(&request) {
+            Err(reply) => reply,
+            Ok(Command::Session(SessionCommand::Command(query))) => query.answer(),
+            Ok(other) => panic!("{args:?} was accepted as {other:?}, Redis said {theirs:?}"),
+        };
+        assert_eq!(encoded(&theirs), encoded(&ours), "{args:?}");
+    }
+}
+
+/// COMMAND INFO of every command that has no subcommands.
+#[test]
+fn the_command_table_is_that_of_redis() {
+    let Some(redis) = Redis::start() else {
+        eprintln!("SKIPPED: no redis-server on PATH, the table was compared with nothing");
+        return;
+    };
+    let (mut stream, mut parser) = (redis.connect(), ReplyParser::default());
+    let simple = understudy::command::commands().filter(|spec| spec.subcommands().count() == 0);
+    for spec in simple {
+        let request = [&b"COMMAND"[..], b"INFO", spec.name.as_bytes()];
+        let args = request
+            .iter()
+            .map(|arg| Bytes::copy_from_slice(arg))
+            .collect();
+        let Ok(Command::Session(SessionCommand::Command(query))) =
+            Command::parse(&Request { args })
+        else {
+            panic!("COMMAND INFO is a query");
+        };
+        let theirs = ask(&mut stream, &mut parser, &request);
+        assert_eq!(encoded(&theirs), encoded(&query.answer()), "{}", spec.name);
+    }
+}
+
+/// IFEQ is Valkey's, so no Redis 7.0 can be asked.
+#[test]
+fn set_if_equal_compares_and_sets() {
+    let mut keyspace = Keyspace::new();
+    let mut lsn = Lsn::ZERO;
+    let mut run = |line: &str| {
+        let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        ours(&mut keyspace, &mut lsn, &args, Millis(1000))
+    };
+    assert_eq!(run("SET k v IFEQ x"), Reply::Null);
+    assert_eq!(run("GET k"), Reply::Null);
+    assert_eq!(run("SET k v"), Reply::OK);
+    assert_eq!(run("SET k w IFEQ x"), Reply::Null);
+    assert_eq!(run("SET k w IFEQ v PX 100"), Reply::OK);
+    assert_eq!(run("PTTL k"), Reply::Integer(100));
+    assert_eq!(run("SET k x IFEQ v GET"), Reply::text("w"));
+    assert_eq!(run("GET k"), Reply::text("w"));
+    assert_eq!(run("SET k x IFEQ w GET KEEPTTL"), Reply::text("w"));
+    assert_eq!(run("PTTL k"), Reply::Integer(100));
+    let syntax_error = Reply::error("ERR syntax error");
+    for clash in ["SET k v IFEQ x NX", "SET k v XX IFEQ x", "SET k v IFEQ"] {
+        assert_eq!(run(clash), syntax_error, "{clash}");
+    }
+}
+
+/// The table says what Redis says, so a command is a write here exactly where Redis flags it.
+#[test]
+fn writes_are_those_the_table_flags() {
+    for (line, is_write) in [
+        ("GET k", false),
+        ("GETEX k", true),
+        ("SET k v", true),
+        ("DEL k", true),
+        ("TTL k", false),
+    ] {
+        let args: Vec<Bytes> = line
+            .split(' ')
+            .map(|arg| Bytes::from(arg.to_owned()))
+            .collect();
+        let spec = understudy::command::lookup(&args[0]).expect("a known command");
+        let Ok(Command::Keys(command)) = Command::parse(&Request { args }) else {
+            panic!("{line} is a key command");
+        };
+        assert_eq!(KeyCommand::is_write(&command), is_write);
+        assert_eq!(spec.has_flag("write"), is_write);
+    }
+}
