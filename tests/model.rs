@@ -8,7 +8,7 @@ mod world;
 
 use search::{Found, breadth_first, walk_seeds};
 use understudy::replica::{Level, Mode};
-use world::Bounds;
+use world::{Bounds, Rough};
 
 fn witness() -> Bounds {
     Bounds {
@@ -19,9 +19,13 @@ fn witness() -> Bounds {
         epochs: 4,
         writes: 3,
         crashes: 2,
+        wipes: 0,
         losses: 3,
         in_flight: 12,
         time_steps: 60,
+        rough: Rough::default(),
+        #[cfg(feature = "mutants")]
+        without: None,
     }
 }
 
@@ -57,6 +61,7 @@ fn random_walks_with_a_witness() {
         epochs: 40,
         writes: 30,
         crashes: 8,
+        wipes: 1,
         losses: 60,
         time_steps: 900,
         ..witness()
@@ -69,6 +74,7 @@ fn random_walks_with_three_data_nodes() {
         epochs: 40,
         writes: 30,
         crashes: 8,
+        wipes: 1,
         losses: 60,
         time_steps: 900,
         ..three()

@@ -599,6 +599,8 @@ impl Settings {
             new_incarnation: super::clock::draw(),
             process,
             boot,
+            #[cfg(feature = "mutants")]
+            without: None,
         }
     }
 

@@ -107,6 +107,9 @@ pub struct Node {
     pub(super) history: std::sync::mpsc::Sender<News>,
     pub(super) persist: Arc<PersistSlot>,
     pub(super) timer: Notify,
+    /// Held while history is rewritten and while it is applied: a reader's map of a segment that
+    /// is being cut would be a SIGBUS.
+    pub(super) rewriting: Mutex<()>,
     pub(super) standpoint: Mutex<Standpoint>,
     /// The newest LSN that a reply of this process may have shown, and the epoch (R33).
     pub(super) shown: Mutex<(Epoch, Lsn)>,
@@ -183,6 +186,7 @@ impl Node {
             history: parts.history,
             persist: Arc::default(),
             timer: Notify::new(),
+            rewriting: Mutex::new(()),
             standpoint: Mutex::new(Standpoint {
                 exact_from: parts.exact_from,
                 rebuilding: false,

@@ -110,6 +110,10 @@ fn describe(node: &Node) -> Follow {
 
 /// Makes the log end where it forks from the primary's. What lies behind is saved first.
 fn accept_match(node: &Arc<Node>, primary: NodeId, matched: &Matched) -> Result<(), StreamEnd> {
+    let _alone = node
+        .rewriting
+        .lock()
+        .map_err(|_| StreamEnd::Other("a task panicked".into()))?;
     let log = node.store.log();
     log.set_cluster(node.gate_now().cluster);
     // From here on no batch of an ended reign appends.
@@ -285,6 +289,8 @@ async fn take_snapshot(
     }
     tokio::task::block_in_place(|| {
         let (info, path) = receiver.finish().map_err(|error| other(&error))?;
+        let alone = node.rewriting.lock();
+        let _alone = alone.map_err(|_| StreamEnd::Other("a task panicked".into()))?;
         node.store.end_reign();
         set_rebuilding(node, true);
         give_up(node, primary, Lsn::ZERO.max(node.store.log().oldest().lsn))?;

@@ -142,6 +142,7 @@ pub(super) async fn apply_released(node: Arc<Node>) {
 }
 
 fn apply_some(node: &Arc<Node>, upto: Lsn) -> Result<(), String> {
+    let alone = node.rewriting.lock().map_err(|error| error.to_string())?;
     let log = node.store.log();
     let from = node.store.applied();
     if upto > log.end().lsn {
@@ -160,6 +161,7 @@ fn apply_some(node: &Arc<Node>, upto: Lsn) -> Result<(), String> {
             .apply_records(&chunk.bytes, upto)
             .map_err(|error| error.to_string())?;
     }
+    drop(alone);
     node.enter([]);
     Ok(())
 }

@@ -91,6 +91,33 @@ pub enum MaxLoss {
     SpanMs(u64),
 }
 
+/// A rule of the protocol that the feature `mutants` can take out, so that the model checker can
+/// show that it would notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Guard {
+    /// Nothing is released in an epoch before a majority has recorded a rule of that epoch.
+    R5,
+    /// A change of rule is joint.
+    R6,
+    /// A rule of this node alone waits until its whole log is synced.
+    R7,
+    /// Records of earlier epochs are released only with this epoch's EpochStart.
+    R8,
+    /// A candidate goes by the newest rule that any of its votes carried.
+    R10NewestRule,
+    /// A data node votes only for a log at least as new as its own.
+    R10Log,
+    /// One vote per epoch.
+    R11,
+    /// No vote while a lease is live.
+    R12,
+    /// A blank node does not vote, and the vote of another incarnation does not count. (Either
+    /// alone is enough to keep a replaced disk from electing; both are taken out together.)
+    R24AndR25,
+    /// What depends on control state is said only once that is durable.
+    R1,
+}
+
 /// Everything a machine is told before it starts.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -133,9 +160,23 @@ pub struct Config {
     pub process: u64,
     /// The host's boot id (R14).
     pub boot: u128,
+    /// A rule that this machine does without. Tests only.
+    #[cfg(feature = "mutants")]
+    pub without: Option<Guard>,
 }
 
 impl Config {
+    /// Whether this machine keeps a rule: always, but for the mutants of the model checker.
+    pub(super) fn keeps(&self, guard: Guard) -> bool {
+        #[cfg(feature = "mutants")]
+        return self.without != Some(guard);
+        #[cfg(not(feature = "mutants"))]
+        {
+            let _ = guard;
+            true
+        }
+    }
+
     /// The lease as the primary counts it: shortened by a twentieth, so that clocks whose rates
     /// differ by less than five percent never let two nodes believe in their lease at once (R12).
     pub fn lease_at_primary(&self) -> Micros {

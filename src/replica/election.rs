@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::{Kind, MaxLoss, Mode};
+use super::config::{Guard, Kind, MaxLoss, Mode};
 use super::machine::{Machine, Now, Output, Role};
 use super::message::{Ballot, Message, Refusal};
 use super::reign::Reign;
@@ -482,6 +482,9 @@ impl Machine {
         &self,
         carried: impl Iterator<Item = &'a RecordedRule>,
     ) -> Option<RecordedRule> {
+        if !self.config.keeps(Guard::R10NewestRule) {
+            return self.control.rule.clone();
+        }
         carried.max_by_key(|recorded| recorded.id).cloned()
     }
 

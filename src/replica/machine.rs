@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::config::{Config, Fixed, Kind, Level, Mode};
+use super::config::{Config, Fixed, Guard, Kind, Level, Mode};
 use super::control::Control;
 use super::election::{Candidacy, Force, Round, Suspicion};
 use super::message::{Ballot, Envelope, LogPos, Message, Refusal, SeenBeat};
@@ -445,7 +445,7 @@ impl Machine {
 
     /// R1: says it once everything the node knows is durable.
     pub(super) fn say(&mut self, to: NodeId, message: Message) {
-        if self.generation == self.persisted {
+        if self.generation == self.persisted || !self.config.keeps(Guard::R1) {
             self.say_at_once(to, message);
         } else {
             self.unsaid.push_back((self.generation, to, message));

@@ -42,6 +42,8 @@ mod rule;
 mod view;
 mod vote;
 
+#[cfg(feature = "mutants")]
+pub use config::Guard;
 pub use config::{Config, Kind, Level, MaxLoss, Member, Mode};
 pub use control::Control;
 pub use machine::{Ack, Input, LogView, Machine, Now, Output};

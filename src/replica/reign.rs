@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::{Kind, Level, Mode};
+use super::config::{Guard, Kind, Level, Mode};
 use super::machine::{Ack, Machine, Now, Output, Role};
 use super::message::{Beat, BeatAnswer, LogPos, Message};
 use super::report::Report;
@@ -186,7 +186,8 @@ impl Machine {
             return;
         };
         let alone = proposal.recorded.rule.is_alone(self.config.id);
-        if proposal.sent || (alone && self.log.synced < reign.report.fork.lsn) {
+        let whole = self.log.synced >= reign.report.fork.lsn || !self.config.keeps(Guard::R7);
+        if proposal.sent || (alone && !whole) {
             return;
         }
         self.send_proposal(reign);
@@ -268,6 +269,10 @@ impl Machine {
             });
             recorded.count() >= rule.majority()
         };
+        if reign.active.is_none() && !self.config.keeps(Guard::R5) {
+            reign.active = Some(proposal.recorded.clone());
+            return;
+        }
         let by_old = reign
             .active
             .as_ref()
@@ -379,14 +384,20 @@ impl Machine {
         let mut lsn = self.held(reign, &active.rule);
         if let Some(proposal) = &reign.proposal {
             // R6: from the decision until a majority has recorded it, both.
-            lsn = lsn.min(self.held(reign, &proposal.recorded.rule));
+            let new = self.held(reign, &proposal.recorded.rule);
+            lsn = if self.config.keeps(Guard::R6) {
+                lsn.min(new)
+            } else {
+                new
+            };
         }
         if let Some(limit) = self.append_limit(reign) {
             lsn = lsn.min(limit);
         }
         lsn = lsn.min(self.log.appended.lsn);
         // R8: records of earlier epochs count as released only once EpochStart is.
-        if lsn >= start.lsn && lsn > self.released {
+        let of_this_reign = lsn >= start.lsn || !self.config.keeps(Guard::R8);
+        if of_this_reign && lsn > self.released {
             self.released = lsn;
         }
         if reign.report.first_release.is_none() && self.released >= start.lsn {

@@ -1,6 +1,6 @@
 //! What a voter promises: leases and votes.
 
-use super::config::Kind;
+use super::config::{Guard, Kind};
 use super::machine::{Leader, Machine, Now, Role};
 use super::message::{Beat, BeatAnswer, LogPos, Message, Refusal, SeenBeat};
 use super::rule::RecordedRule;
@@ -169,13 +169,15 @@ impl Machine {
             .config
             .member(candidate)
             .is_some_and(|m| m.kind == Kind::Data);
-        if !self.counts() || !known_data {
+        let counts = self.counts() || !self.config.keeps(Guard::R24AndR25);
+        if !counts || !known_data {
             return Some(Refusal::NotCounted);
         }
-        if self.lease.forbids(candidate, now) {
+        if self.lease.forbids(candidate, now) && self.config.keeps(Guard::R12) {
             return Some(Refusal::LeaseLive);
         }
-        if self.is_data() && !log.at_least(&self.log.appended) {
+        let newer = self.is_data() && !log.at_least(&self.log.appended);
+        if newer && self.config.keeps(Guard::R10Log) {
             return Some(Refusal::NewerLog);
         }
         None
@@ -230,6 +232,7 @@ impl Machine {
             || self
                 .leader
                 .is_some_and(|leader| leader.epoch == epoch && leader.id != from);
+        let taken = taken && self.config.keeps(Guard::R11);
         let refused = refused.or_else(|| {
             let too_late = epoch < promised || (epoch == promised && taken);
             too_late.then_some(Refusal::HigherEpoch)

@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::ops::Range;
 
-use crate::world::{Bounds, Event, World};
+use crate::world::{Bounds, Event, Rough, World};
 
 /// A broken oracle and the way there.
 #[derive(Debug)]
@@ -82,16 +82,20 @@ impl Random {
     }
 }
 
-fn weight(event: &Event) -> u64 {
+fn weight(event: &Event, rough: &Rough) -> u64 {
     match event {
         Event::Deliver(_) => 30,
-        Event::Persist(_) | Event::Sync(_) | Event::Begin(_) | Event::Ship(_) => 25,
+        Event::Persist(_) | Event::Sync(_) | Event::Begin(_) => 25,
+        Event::Ship(_) => rough.ship,
+        Event::ShipOne(_) => rough.ship_one,
         Event::Write(_) => 8,
         Event::SeeGone(..) => 10,
         Event::Time => 12,
-        Event::Restart(_) => 4,
+        Event::Restart(_) => rough.restart,
         Event::Lose(_) => 2,
-        Event::Crash(_) | Event::Switchover(_) => 1,
+        Event::Wipe(_) => rough.wipe,
+        Event::Crash(_) => rough.crash,
+        Event::Switchover(_) => 1,
     }
 }
 
@@ -112,11 +116,15 @@ pub fn walk_seeds(bounds: &Bounds, seeds: Range<u64>, steps: usize) -> Outcome {
                     .is_some_and(|m| m.view().serving)
             });
             events.extend(primary.map(Event::Switchover));
-            let total: u64 = events.iter().map(weight).sum();
+            let total: u64 = events
+                .iter()
+                .map(|event| weight(event, &bounds.rough))
+                .sum();
             let mut at = random.below(total);
             let Some(event) = events.into_iter().find(|event| {
-                let hit = at < weight(event);
-                at = at.wrapping_sub(weight(event));
+                let weight = weight(event, &bounds.rough);
+                let hit = at < weight;
+                at = at.wrapping_sub(weight);
                 hit
             }) else {
                 break;

@@ -12,6 +12,28 @@ use understudy::replica::{
 };
 use understudy::units::{Epoch, Lsn, Micros, Millis, NodeId};
 
+/// Weights of a random walk's rarer events; an ordinary delivery weighs 30.
+#[derive(Clone, Copy, Debug)]
+pub struct Rough {
+    pub crash: u64,
+    pub restart: u64,
+    pub wipe: u64,
+    pub ship: u64,
+    pub ship_one: u64,
+}
+
+impl Default for Rough {
+    fn default() -> Rough {
+        Rough {
+            crash: 1,
+            restart: 4,
+            wipe: 1,
+            ship: 25,
+            ship_one: 15,
+        }
+    }
+}
+
 /// What cluster, and how much may happen.
 #[derive(Clone, Debug)]
 pub struct Bounds {
@@ -24,6 +46,8 @@ pub struct Bounds {
     /// Client writes in all.
     pub writes: u32,
     pub crashes: u32,
+    /// Disks replaced in all; more than one at a time could take the only copies away.
+    pub wipes: u32,
     /// Messages lost in all (unlimited losses would only hide work: a lost message is one that is
     /// never delivered, which every bound on depth explores, too).
     pub losses: u32,
@@ -31,6 +55,11 @@ pub struct Bounds {
     pub in_flight: usize,
     /// Steps of time.
     pub time_steps: u32,
+    /// How likely a random walk takes the rarer events.
+    pub rough: Rough,
+    /// A rule that all machines do without.
+    #[cfg(feature = "mutants")]
+    pub without: Option<understudy::replica::Guard>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,8 +77,12 @@ pub enum Event {
     Begin(usize),
     /// The standby's stream brings its log up to its primary's.
     Ship(usize),
+    /// It brings one record more.
+    ShipOne(usize),
     Crash(usize),
     Restart(usize),
+    /// A dead node comes back with an empty disk.
+    Wipe(usize),
     /// Node `.0` sees that the process of `.1` is gone.
     SeeGone(usize, usize),
     /// The primary hands over.
@@ -97,6 +130,7 @@ pub struct World {
     pub now: Micros,
     pub writes: u32,
     pub crashes: u32,
+    pub wipes: u32,
     pub losses: u32,
     pub time_steps: u32,
     streams: u64,
@@ -144,6 +178,8 @@ fn config(bounds: &Bounds, index: usize, process: u64) -> Config {
         new_incarnation: index as u64 + 1,
         process,
         boot: 1,
+        #[cfg(feature = "mutants")]
+        without: bounds.without,
     }
 }
 
@@ -169,6 +205,7 @@ impl World {
             now: NOW_ZERO,
             writes: 0,
             crashes: 0,
+            wipes: 0,
             losses: 0,
             time_steps: 0,
             streams: 0,
@@ -280,6 +317,9 @@ impl World {
         for (i, node) in self.nodes.iter().enumerate() {
             let Some(machine) = &node.machine else {
                 events.push(Event::Restart(i));
+                if self.wipes < self.bounds.wipes {
+                    events.push(Event::Wipe(i));
+                }
                 continue;
             };
             let view = machine.view();
@@ -298,6 +338,7 @@ impl World {
             }
             if self.shippable(i).is_some() {
                 events.push(Event::Ship(i));
+                events.push(Event::ShipOne(i));
             }
             if self.crashes < self.bounds.crashes {
                 events.push(Event::Crash(i));
@@ -355,9 +396,11 @@ impl World {
                 self.log_moved(i);
             }
             Event::Begin(i) => self.begin(i),
-            Event::Ship(i) => self.ship(i),
+            Event::Ship(i) => self.ship(i, usize::MAX),
+            Event::ShipOne(i) => self.ship(i, 1),
             Event::Crash(i) => self.crash(i),
             Event::Restart(i) => self.start(i),
+            Event::Wipe(i) => self.wipe(i),
             Event::SeeGone(i, j) => {
                 let (peer, process) = (NodeId(j as u32 + 1), self.nodes[j].process);
                 self.input(i, Input::ProcessGone { peer, process });
@@ -414,7 +457,7 @@ impl World {
         self.input(i, Input::ReignBegun { epoch, start });
     }
 
-    fn ship(&mut self, i: usize) {
+    fn ship(&mut self, i: usize, most: usize) {
         let Some(p) = self.shippable(i) else { return };
         let epoch = self.view(p).epoch;
         let theirs = self.nodes[p].log.clone();
@@ -440,7 +483,10 @@ impl World {
             self.log_moved(i);
             self.input(i, Input::Matched { epoch });
         }
-        self.nodes[i].log = theirs;
+        let have = self.nodes[i].log.len();
+        self.nodes[i]
+            .log
+            .extend(theirs.into_iter().skip(have).take(most));
         self.log_moved(i);
     }
 
@@ -469,6 +515,19 @@ impl World {
                 self.nodes[other].stream = None;
             }
         }
+    }
+
+    /// A replaced disk: no control state, no log, another incarnation (R24, R25).
+    fn wipe(&mut self, i: usize) {
+        self.wipes += 1;
+        let mut config = (*self.configs[i]).clone();
+        config.new_incarnation += 1000;
+        self.configs[i] = Arc::new(config);
+        let node = &mut self.nodes[i];
+        node.control = None;
+        node.log.clear();
+        node.synced = 0;
+        self.start(i);
     }
 
     fn pass_time(&mut self) {
@@ -635,7 +694,14 @@ impl World {
             self.nodes.hash(hasher);
             net.hash(hasher);
             self.now.hash(hasher);
-            (self.writes, self.crashes, self.losses, self.time_steps).hash(hasher);
+            (
+                self.writes,
+                self.crashes,
+                self.wipes,
+                self.losses,
+                self.time_steps,
+            )
+                .hash(hasher);
             self.released.hash(hasher);
         }
         (u128::from(high.finish()) << 64) | u128::from(low.finish())
