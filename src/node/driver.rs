@@ -305,7 +305,9 @@ impl Node {
         }
         self.publish(&mut driver);
         let deadline = driver.machine.poll_deadline();
-        if deadline < driver.deadline || driver.deadline <= now.boot {
+        // Only when the timer would sleep too long. (It was once woken for every deadline in the
+        // past, too, by its own tick: it never slept, and the heartbeats beside it starved.)
+        if deadline < driver.deadline {
             self.timer.notify_one();
         }
         driver.deadline = deadline;

@@ -377,7 +377,7 @@ async fn keep_time(node: &Arc<Node>) {
         let wait = wait.clamp(Duration::from_micros(200), longest);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = node.timer.notified() => {}
+            () = node.timer.notified() => tokio::task::yield_now().await,
         }
     }
 }

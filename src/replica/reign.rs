@@ -123,6 +123,7 @@ impl Machine {
     pub(super) fn reign_deadline(&self, reign: &Reign) -> Micros {
         let mut deadline = reign.next_beat;
         if let Some((_, since)) = reign.waiting
+            && reign.proposal.is_none()
             && self.may_fall_back(reign)
         {
             deadline = deadline.min(since.plus(self.config.semi_sync_timeout));
@@ -614,8 +615,13 @@ impl Machine {
             return;
         };
         let epoch = reign.epoch;
+        // Those who do not vote are told, too: a forced promotion may have nobody else to ask.
+        let is_active = reign
+            .active
+            .as_ref()
+            .is_some_and(|active| active.id == recorded.id);
         let voter = recorded.rule.voters.iter().any(|voter| voter.id == to);
-        if voter && known < Some(recorded.id) {
+        if (voter || is_active) && known < Some(recorded.id) {
             self.say_at_once(
                 to,
                 Message::Propose {
