@@ -677,13 +677,13 @@ mod tests {
                 "needs level",
             ),
             ("id = 2\n", "is not a member"),
-            ("peer_addr = '0.0.0.0:1'\n", "need a secret"),
+            ("id = 1\npeer_addr = '0.0.0.0:1'\n", "need a secret"),
             ("[heartbeat]\nlease = '100 ms'\n", "at least two"),
             ("[heartbeat]\nlease = '100 parsecs'\n", "is no span of time"),
             ("[cluster]\nmax_loss = 'some'\n", "say 0"),
         ];
         for (text, wanted) in cases {
-            let text = if text.starts_with("id") || text.starts_with("peer") {
+            let text = if text.starts_with("id") {
                 format!("{text}{member}")
             } else {
                 text.to_string()

@@ -279,8 +279,20 @@ impl Machine {
             .as_ref()
             .is_none_or(|active| enough(&active.rule));
         if by_old && enough(&proposal.recorded.rule) {
-            reign.active = Some(proposal.recorded.clone());
+            let recorded = proposal.recorded.clone();
+            reign.active = Some(recorded.clone());
             reign.proposal = None;
+            // R25: now that a majority without them has recorded it, they may know that they count.
+            for to in newcomers {
+                let rule = recorded.clone();
+                self.say_at_once(
+                    to,
+                    Message::Propose {
+                        epoch: reign.epoch,
+                        rule,
+                    },
+                );
+            }
         }
     }
 
