@@ -245,7 +245,7 @@ impl Lab {
 
     /// The acknowledged writes that this node does not show.
     pub fn missing(&self, id: u32, ledger: &Ledger) -> Vec<String> {
-        let mut connection = self.connect(id);
+        let mut connection = None;
         let mut missing = Vec::new();
         for keys in ledger.acked.chunks(1000) {
             let mut ask = redis::cmd("MGET");
@@ -253,7 +253,9 @@ impl Lab {
             let mut values: Vec<Option<String>> = Vec::new();
             // A young primary says CLUSTERDOWN until its reign has begun.
             until("an answer to MGET", || {
-                values = ask.query(&mut connection).ok()?;
+                let mut open = connection.take().or_else(|| connect(self.addr(id)).ok())?;
+                values = ask.query(&mut open).ok()?;
+                connection = Some(open);
                 Some(())
             });
             let pairs = keys.iter().zip(values);
