@@ -448,13 +448,13 @@ impl Settings {
             .iter()
             .map(|m| m.member.id.to_string())
             .collect();
-        let Some(own) = self.members.iter().find(|m| m.member.id == self.id) else {
+        if !self.members.iter().any(|m| m.member.id == self.id) {
             return wrong(format!(
                 "node {} is not a member; members: {}",
                 self.id,
                 known.join(", ")
             ));
-        };
+        }
         let data = self
             .members
             .iter()
@@ -488,12 +488,30 @@ impl Settings {
         if self.lease < self.interval * 2 {
             return wrong("heartbeat.lease must be at least two heartbeat intervals");
         }
-        self.check_addresses(own)
+        self.check_addresses()
     }
 
-    fn check_addresses(&self, own: &MemberSettings) -> Result<(), ConfigError> {
+    fn check_addresses(&self) -> Result<(), ConfigError> {
         if self.segment_bytes < 1 << 16 {
             return wrong("wal.segment_size must be at least 64 KiB");
+        }
+        // Before anything is concluded from an address: what is none was once called "beyond
+        // loopback".
+        let port = |addr: &str| {
+            addr.rsplit_once(':')
+                .is_some_and(|(host, p)| !host.is_empty() && p.parse::<u16>().is_ok())
+        };
+        let own_addresses = [&self.client_addr, &self.peer_addr, &self.http_addr];
+        let members = self.members.iter();
+        let told = members.flat_map(|m| {
+            [&m.peer_addr, &m.client_addr]
+                .into_iter()
+                .chain(&m.http_addr)
+        });
+        for addr in own_addresses.into_iter().chain(told) {
+            if !port(addr) {
+                return wrong(format!("\"{addr}\" is no address; say HOST:PORT"));
+            }
         }
         let open = |addr: &str| !is_loopback(addr);
         let members_open = self.members.iter().any(|m| open(&m.peer_addr));
@@ -505,19 +523,6 @@ impl Settings {
         }
         if self.secret.is_none() && open(&self.http_addr) {
             return wrong("http_addr beyond loopback needs cluster.secret_file");
-        }
-        let port = |addr: &str| {
-            addr.rsplit_once(':')
-                .is_some_and(|(_, p)| p.parse::<u16>().is_ok())
-        };
-        let own_addresses = [&self.client_addr, &self.peer_addr, &self.http_addr];
-        let all = own_addresses
-            .into_iter()
-            .chain([&own.peer_addr, &own.client_addr]);
-        for addr in all {
-            if !port(addr) {
-                return wrong(format!("\"{addr}\" is no address; say HOST:PORT"));
-            }
         }
         Ok(())
     }

@@ -1,0 +1,252 @@
+//! A node alone: what it acknowledged is there after any kill; what it must refuse, it refuses.
+//!
+//! `UNDERSTUDY_LONG=1` kills it 50 times instead of 5.
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Lab, Ledger, PATIENCE, long, text, understudy, until};
+use understudy::cli::local_cluster::ports::Reservation;
+use understudy::cli::local_cluster::{LocalError, Plan};
+
+fn alone() -> Plan {
+    Plan {
+        data_nodes: 1,
+        ..Plan::three_data_nodes("alone")
+    }
+}
+
+#[test]
+fn every_acknowledged_write_is_there_after_kill_9_under_load() {
+    let (mut lab, node) = Lab::start(alone());
+    let rounds = if long() { 50 } else { 5 };
+    let mut all = Ledger::default();
+    for round in 0..rounds {
+        let (plain, pipelined) = (lab.load(3, 1), lab.load(1, 50));
+        plain.more(30);
+        pipelined.more(500);
+        lab.cluster.kill9(node).expect("it runs");
+        let ledgers = [plain.stop(), pipelined.stop()];
+        lab.cluster.start(node).expect("it starts");
+        assert_eq!(lab.ready(), node);
+        for ledger in ledgers {
+            lab.has_all(node, &ledger);
+            assert!(
+                ledger.errors.keys().all(|code| code == "io"),
+                "round {round}: a kill shows as a lost connection only: {:?}",
+                ledger.errors
+            );
+            all.acked.extend(ledger.acked);
+        }
+    }
+    lab.has_all(node, &all);
+}
+
+/// Runs `serve` with these flags on free ports; it must end by itself, with status 1 and one line
+/// on standard error that says why.
+fn refusal(flags: &[&str]) -> String {
+    let ports: Vec<Reservation> = (0..3)
+        .map(|_| Reservation::take().expect("ports are free"))
+        .collect();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
+    command.arg("serve");
+    for (flag, port) in ["--client-addr", "--peer-addr", "--http-addr"]
+        .iter()
+        .zip(&ports)
+    {
+        // A flag given twice is an error, so those of the test go first.
+        if !flags.contains(flag) {
+            command.arg(flag).arg(port.address().to_string());
+        }
+    }
+    let mut child = command
+        .args(flags)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("it is our child") {
+            break Some(status);
+        }
+        if Instant::now() >= deadline {
+            child.kill().expect("it is our child");
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let output = child.wait_with_output().expect("its output is ours");
+    let said = text(&output.stderr);
+    let status = status.unwrap_or_else(|| panic!("{flags:?} was not refused: {said}"));
+    assert!(matches!(status.code(), Some(1 | 2)), "{status}: {said}");
+    said
+}
+
+#[test]
+fn a_directory_in_use_and_one_of_another_node_are_refused() {
+    let (mut lab, node) = Lab::start(alone());
+    let dir = lab.data_dir(node).to_string_lossy().into_owned();
+    let said = refusal(&["--data-dir", &dir]);
+    assert!(said.contains("is in use by another"), "{said}");
+    assert!(said.contains(&dir), "{said}");
+    let answer: String = redis::cmd("PING")
+        .query(&mut lab.connect(node))
+        .expect("the node in place is unharmed");
+    assert_eq!(answer, "PONG");
+    lab.cluster.kill9(node).expect("it runs");
+    let said = refusal(&["--data-dir", &dir, "--id", "7"]);
+    assert!(said.contains("belongs to node alone 1"), "{said}");
+    lab.cluster.start(node).expect("it starts");
+    assert_eq!(lab.ready(), node, "being refused changed nothing");
+}
+
+#[test]
+fn a_taken_port_is_named_with_the_flag_that_changes_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let dir = folder.path().to_string_lossy().into_owned();
+    for flag in ["--client-addr", "--peer-addr", "--http-addr"] {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let addr = taken.local_addr().expect("it is bound").to_string();
+        let said = refusal(&["--data-dir", &dir, flag, &addr]);
+        assert!(said.contains(&addr) && said.contains(flag), "{said}");
+        assert!(said.contains("in use"), "{said}");
+    }
+}
+
+#[test]
+fn an_unknown_flag_key_or_member_is_named() {
+    let said = refusal(&["--data-dri", "x"]);
+    assert!(
+        said.contains("--data-dri") && said.contains("--data-dir"),
+        "{said}"
+    );
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("node.toml");
+    let path = file.to_string_lossy().into_owned();
+    let refused = |toml: &str| {
+        std::fs::write(&file, toml).expect("it is ours");
+        refusal(&["--config", &path])
+    };
+    let said = refused("[cluster]\nmod = \"sync\"\n");
+    assert!(said.contains("unknown key `mod`"), "{said}");
+    assert!(said.contains("`mode`") && said.contains("line 2"), "{said}");
+    let member = "[[cluster.member]]\nid = 1\npeer_addr = \"127.0.0.1:1\"\n\
+                  client_addr = \"127.0.0.1:2\"\n";
+    let said = refused(&format!("id = 4\n{member}"));
+    assert!(said.contains("node 4 is not a member"), "{said}");
+    let bad = member.replace("127.0.0.1:1", "nowhere");
+    let said = refused(&format!("id = 1\n{bad}"));
+    assert!(said.contains("nowhere"), "{said}");
+}
+
+#[test]
+fn damage_in_the_middle_of_the_log_is_refused_with_file_and_offset() {
+    // A small segment: intact records are looked for byte by byte behind the damage.
+    let (mut lab, node) = Lab::start(Plan {
+        more_toml: "[wal]\nsegment_size = \"256 KiB\"\n".to_owned(),
+        ..alone()
+    });
+    let mut client = lab.connect(node);
+    for n in 0..40 {
+        let () = redis::cmd("SET")
+            .arg(n)
+            .arg(format!("needle-{n:03}"))
+            .query(&mut client)
+            .expect("a write");
+    }
+    drop(client);
+    lab.cluster.kill9(node).expect("it runs");
+    let dir = lab.data_dir(node).to_string_lossy().into_owned();
+    let verify = |code| {
+        let output = understudy(&["wal", "verify", &dir]);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        text(&output.stdout)
+    };
+    verify(0);
+    let wal = lab.data_dir(node).join("wal");
+    let mut segments: Vec<_> = std::fs::read_dir(wal)
+        .expect("it has a log")
+        .map(|entry| entry.expect("it is readable").path())
+        .collect();
+    segments.sort();
+    let segment = segments.first().expect("it has a segment");
+    let mut bytes = std::fs::read(segment).expect("it is readable");
+    let place = bytes
+        .windows(10)
+        .position(|window| window == b"needle-020")
+        .expect("the value is in the log");
+    bytes[place + 9] ^= 1;
+    std::fs::write(segment, &bytes).expect("it is writable");
+
+    let said = verify(1);
+    assert!(said.contains("1 damaged"), "{said}");
+    lab.cluster.start(node).expect("it is started");
+    let last_words = until("the refusal", || match lab.cluster.notice_deaths() {
+        Err(LocalError::Died { last_words, .. }) => Some(last_words),
+        _ => None,
+    });
+    let name = segment.file_name().expect("a file").to_string_lossy();
+    assert!(last_words.contains(&*name), "{last_words}");
+    let offset = last_words
+        .split("damaged at offset ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok())
+        .unwrap_or_else(|| panic!("no offset: {last_words}"));
+    assert!(
+        (place - 100..place).contains(&offset),
+        "the record around {place} is meant: {last_words}"
+    );
+    let after = std::fs::read(segment).expect("it is readable");
+    assert!(after == bytes, "what is damaged is left as it was");
+}
+
+#[test]
+fn malformed_requests_close_their_connection_and_no_other() {
+    let (lab, node) = Lab::start(alone());
+    let mut bystander = lab.connect(node);
+    let cases: [(&[u8], &str); 6] = [
+        (b"*x\r\n", "-ERR Protocol error: invalid multibulk length"),
+        (
+            b"*2000000000\r\n",
+            "-ERR Protocol error: invalid multibulk length",
+        ),
+        (
+            b"*1\r\n:4\r\n",
+            "-ERR Protocol error: expected '$', got ':'",
+        ),
+        (b"*1\r\n$-5\r\n", "-ERR Protocol error: invalid bulk length"),
+        (
+            b"*1\r\n$99999999999\r\n",
+            "-ERR Protocol error: invalid bulk length",
+        ),
+        (
+            b"SET \"a\r\n",
+            "-ERR Protocol error: unbalanced quotes in request",
+        ),
+    ];
+    for (bytes, expected) in cases {
+        let mut stream = TcpStream::connect(lab.addr(node)).expect("it listens");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a span above zero");
+        // What came before the bad bytes is answered.
+        stream.write_all(b"PING\r\n").expect("it reads");
+        stream.write_all(bytes).expect("it reads");
+        let mut answer = Vec::new();
+        stream
+            .read_to_end(&mut answer)
+            .expect("the server closes the connection");
+        assert_eq!(text(&answer), format!("+PONG\r\n{expected}\r\n"));
+        let () = redis::cmd("SET")
+            .arg("k")
+            .arg(expected)
+            .query(&mut bystander)
+            .expect("others go on");
+    }
+}
