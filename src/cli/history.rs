@@ -96,7 +96,7 @@ pub(super) fn say_exact(exact: &Exact) -> String {
         None => String::new(),
     };
     let file = match (&exact.file, exact.node) {
-        (Some(file), Some(node)) => format!(", kept in {file} on node {node}"),
+        (Some(file), Some(node)) if exact.records > 0 => format!(", kept in {file} on node {node}"),
         _ => String::new(),
     };
     discarded + &acknowledged + &file
