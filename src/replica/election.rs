@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::{Kind, MaxLoss, Mode};
+use super::config::{Kind, Level, MaxLoss, Mode};
 use super::machine::{Machine, Now, Output, Role};
 use super::message::{Ballot, Message, Refusal};
 use super::reign::Reign;
@@ -452,7 +452,10 @@ impl Machine {
         }
         let member_votes = granted.iter().filter(|(id, ballot)| {
             // R14: what a rebooted host held only in its page cache is gone.
-            let forgot = ballot.rebooted && newest.rule.level == super::config::Level::Received;
+            // A rule of one node alone is always kept on its disk: the local copy counts only when
+            // synced. (A single node at level received would never start again otherwise.)
+            let alone = newest.rule.is_alone(**id);
+            let forgot = ballot.rebooted && newest.rule.level == Level::Received && !alone;
             newest.rule.has_member(**id) && !forgot
         });
         let bound = if member_votes.count() >= newest.rule.member_votes_needed() {

@@ -303,7 +303,7 @@ impl Machine {
             Input::Tick => {}
             Input::Message(envelope) => self.hear(now, envelope),
             Input::Persisted(generation) => self.on_persisted(generation),
-            Input::Log(view) => self.log = view,
+            Input::Log(view) => self.on_log(view),
             Input::ReignBegun { epoch, start } => self.on_reign_begun(now, epoch, start),
             Input::Followed {
                 standby,
