@@ -69,6 +69,11 @@ pub(super) enum Tally {
 impl Machine {
     pub(super) fn election_deadline(&self) -> Micros {
         let mut deadline = self.quiet_since.plus(self.config.worst_case_detection());
+        if self.control.cluster.is_none() {
+            // A blank node suspects nobody: were its silence a deadline, it would lie in the past
+            // for ever, and the owner would tick without end.
+            deadline = self.next_blank;
+        }
         if self.suspicion.is_some() {
             deadline = self.next_try.max(self.own_lease_end());
         }

@@ -122,7 +122,15 @@ impl Reign {
 impl Machine {
     pub(super) fn reign_deadline(&self, reign: &Reign) -> Micros {
         let mut deadline = reign.next_beat;
+        // Once the fall-back is decided, or another proposal is out, time alone changes nothing: a
+        // deadline left in the past would have the owner tick without end.
+        let alone = |rule: &Rule| rule.is_alone(self.config.id);
+        let open = reign
+            .proposal
+            .as_ref()
+            .is_none_or(|proposal| !proposal.sent && !alone(&proposal.recorded.rule));
         if let Some((_, since)) = reign.waiting
+            && open
             && self.may_fall_back(reign)
         {
             deadline = deadline.min(since.plus(self.config.semi_sync_timeout));
