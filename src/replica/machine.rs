@@ -49,7 +49,7 @@ pub enum Input {
     Message(Envelope),
     /// Control state of this generation, and all before it, is durable.
     Persisted(u64),
-    /// The log moved.
+    /// The log moved. A truncation is told before anything is appended behind it.
     Log(LogView),
     /// `BeginReign` is done: everything is applied and EpochStart stands at this place.
     ReignBegun {
@@ -264,7 +264,9 @@ impl Machine {
         // R12: a voter that restarted no longer knows to whom it promised; it waits out the
         // longest lease it ever promised before it votes for anyone, itself included.
         let lease = Lease::to_someone(now.boot.plus(control.longest_lease));
-        let rebooted = control.boot != config.boot && log.appended.lsn > Lsn::ZERO;
+        // R14. An empty log is no excuse: the reboot may have emptied it.
+        let data = config.own().kind == Kind::Data;
+        let rebooted = data && control.boot != config.boot;
         Machine {
             config: Fixed(config),
             control,
@@ -406,6 +408,16 @@ impl Machine {
             Message::Blank => {
                 self.blank_seen.insert(from, now.boot);
             }
+        }
+    }
+
+    /// R29: after a lossy promotion a log may lose records that this node knew to be released
+    /// under the old reign. What comes in their place is not released until this reign says so:
+    /// an old value kept here would show it to readers, and outlive this node's own election.
+    fn on_log(&mut self, view: LogView) {
+        self.log = view;
+        if !matches!(self.role, Role::Primary(_)) {
+            self.released = self.released.min(view.appended.lsn);
         }
     }
 
