@@ -34,6 +34,17 @@ pub(super) struct Proposal {
     pub(super) recorded_by: BTreeMap<NodeId, u64>,
 }
 
+impl Proposal {
+    /// Whether a majority of the voters of `rule`, each under its incarnation, has recorded it.
+    fn recorded_by_majority_of(&self, rule: &Rule) -> bool {
+        let recorded = rule
+            .voters
+            .iter()
+            .filter(|voter| self.recorded_by.get(&voter.id) == Some(&voter.incarnation));
+        recorded.count() >= rule.majority()
+    }
+}
+
 /// A switchover under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Handover {
@@ -242,12 +253,16 @@ impl Machine {
         }
     }
 
-    /// Voters that the outstanding proposal admits (R25): they are told, and counted, only once a
-    /// majority without them has recorded it.
+    /// Voters that the outstanding proposal admits (R25): they are told only once a majority of
+    /// the old voters has recorded it, and so every later election finds it. Their own recordings
+    /// then count like any other's: two voters, one of them new, have no majority without it.
     fn newcomers(&self, reign: &Reign) -> BTreeSet<NodeId> {
         let (Some(active), Some(proposal)) = (&reign.active, &reign.proposal) else {
             return BTreeSet::new();
         };
+        if proposal.recorded_by_majority_of(&active.rule) {
+            return BTreeSet::new();
+        }
         let old = &active.rule.voters;
         let new = proposal.recorded.rule.voters.iter();
         new.filter(|voter| !old.contains(voter))
@@ -256,7 +271,6 @@ impl Machine {
     }
 
     fn count_recordings(&mut self, reign: &mut Reign) {
-        let newcomers = self.newcomers(reign);
         let Some(proposal) = &mut reign.proposal else {
             return;
         };
@@ -268,19 +282,11 @@ impl Machine {
                 .recorded_by
                 .insert(self.config.id, self.control.incarnation);
         }
-        let recorded_by = &proposal.recorded_by;
-        let enough = |rule: &Rule| {
-            let recorded = rule.voters.iter().filter(|voter| {
-                !newcomers.contains(&voter.id)
-                    && recorded_by.get(&voter.id) == Some(&voter.incarnation)
-            });
-            recorded.count() >= rule.majority()
-        };
         let by_old = reign
             .active
             .as_ref()
-            .is_none_or(|active| enough(&active.rule));
-        if by_old && enough(&proposal.recorded.rule) {
+            .is_none_or(|active| proposal.recorded_by_majority_of(&active.rule));
+        if by_old && proposal.recorded_by_majority_of(&proposal.recorded.rule) {
             reign.active = Some(proposal.recorded.clone());
             reign.proposal = None;
         }
