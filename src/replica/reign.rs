@@ -588,6 +588,13 @@ impl Machine {
         let heard = reign.heard.entry(from).or_insert(0);
         *heard = (*heard).max(answer.seq);
         reign.dead.remove(&from);
+        // An answer is as durable as `Recorded`, which may be lost: the voter is not told again
+        // what it knows, so without this the proposal would stay open for ever.
+        if let Some(proposal) = &mut reign.proposal
+            && answer.rule == Some(proposal.recorded.id)
+        {
+            proposal.recorded_by.insert(from, incarnation);
+        }
         let Some(recorded) = reign.rule_in_force().cloned() else {
             return;
         };
