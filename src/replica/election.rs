@@ -10,6 +10,9 @@ use super::report::{Cause, LossBound};
 use super::rule::{RecordedRule, Rule, Voter};
 use crate::units::{Epoch, Micros, NodeId};
 
+/// Epochs skipped by a promotion that declares members lost: more than they can have used unseen.
+const FORCED_LEAP: u64 = 1 << 32;
+
 /// Why, and since when, a standby believes that there is no primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Suspicion {
@@ -322,10 +325,15 @@ impl Machine {
     /// R13: only a candidate that could win raises the epoch.
     fn stand(&mut self, now: Now, answers: &BTreeMap<NodeId, Answer>) {
         let promised = answers.values().map(|answer| answer.ballot.promised).max();
-        let epoch = promised
+        let mut epoch = promised
             .unwrap_or_default()
             .max(self.control.promised)
             .next();
+        if self.force.as_ref().is_some_and(|force| !force.lost.is_empty()) {
+            // R22: the newest epoch may have been known only to members that are declared gone,
+            // and no epoch may be won twice.
+            epoch = Epoch(epoch.0 + FORCED_LEAP);
+        }
         self.stand_in(now, epoch, false);
     }
 
