@@ -628,6 +628,11 @@ impl Machine {
 
     fn take_the_throne(&mut self, now: Now, reign: Reign) {
         let epoch = reign.epoch;
+        // Before anything of this reign can reach another node: should it end before it has begun,
+        // the next winner may prove that it lost nothing under this reign's rule, and only this
+        // report tells what this reign's own election cost.
+        let report = Box::new(reign.report.clone());
+        self.outputs.push_back(Output::Report(report));
         self.role = Role::Primary(Box::new(reign));
         self.leader = None;
         self.matched = None;
