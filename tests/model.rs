@@ -1,109 +1,78 @@
 //! The takeover machine against every order of events in small worlds, and against long random
-//! ones. The oracles stand in `model/world.rs`.
+//! walks in larger ones. See `docs/model.md`; the oracles stand in `model/oracle.rs`.
 
-#[path = "model/search.rs"]
-mod search;
-#[path = "model/world.rs"]
-mod world;
+#[path = "model/mod.rs"]
+mod model;
+#[path = "model/stories.rs"]
+mod stories;
 
-use search::{Found, breadth_first, walk_seeds};
-use understudy::replica::{Level, Mode};
-use world::{Bounds, Rough};
+use model::search::{self, breadth_first, walk_seeds};
+use model::setups;
+use model::world::{Bounds, World};
+use understudy::replica::MaxLoss;
 
-fn witness() -> Bounds {
-    Bounds {
-        data: 2,
-        witnesses: 1,
-        mode: Mode::SemiSync,
-        level: Some(Level::Synced),
-        epochs: 4,
-        writes: 3,
-        crashes: 2,
-        wipes: 0,
-        losses: 3,
-        in_flight: 12,
-        time_steps: 60,
-        rough: Rough::default(),
-        #[cfg(feature = "mutants")]
-        without: None,
+fn walks_are_clean(name: &str, bounds: Bounds) {
+    let outcome = walk_seeds(&bounds, search::seeds(150), 500);
+    println!("{name}: {outcome:?}");
+    if let Some(found) = outcome.found {
+        panic!("{name}: {found}");
     }
-}
-
-fn three() -> Bounds {
-    Bounds {
-        data: 3,
-        witnesses: 0,
-        mode: Mode::Sync,
-        ..witness()
-    }
-}
-
-fn walks_are_clean(bounds: Bounds) {
-    let seeds = search::seeds(400);
-    let outcome = walk_seeds(&bounds, seeds.clone(), 400);
     assert!(
         outcome.released > 0 && outcome.takeovers > 0,
         "the walks never got anywhere"
     );
-    println!(
-        "{} walks, {} steps: {outcome:?}",
-        seeds.end - seeds.start,
-        outcome.steps
-    );
-    if let Some(found) = outcome.found {
-        panic!("{found}");
-    }
 }
 
 #[test]
 fn random_walks_with_a_witness() {
-    walks_are_clean(Bounds {
-        epochs: 40,
-        writes: 30,
-        crashes: 8,
-        wipes: 1,
-        losses: 60,
-        time_steps: 900,
-        ..witness()
-    });
+    walks_are_clean("two and a witness", setups::witness());
 }
 
 #[test]
 fn random_walks_with_three_data_nodes() {
-    walks_are_clean(Bounds {
-        epochs: 40,
-        writes: 30,
-        crashes: 8,
-        wipes: 1,
-        losses: 60,
-        time_steps: 900,
-        ..three()
-    });
+    walks_are_clean("three in sync", setups::three());
+}
+
+#[test]
+fn random_walks_at_level_received() {
+    walks_are_clean("three at received", setups::received());
+    walks_are_clean("two and a witness at received", setups::received_witness());
+}
+
+#[test]
+fn random_walks_in_async() {
+    walks_are_clean("async, 2 records", setups::lagging(MaxLoss::Records(2)));
+    walks_are_clean("async, 5 s", setups::lagging(MaxLoss::SpanMs(5_000)));
 }
 
 #[test]
 fn every_order_with_a_witness() {
-    exhaust(witness());
+    exhaust(setups::witness());
 }
 
 #[test]
 fn every_order_with_three_data_nodes() {
-    exhaust(three());
+    exhaust(setups::three());
 }
 
 fn exhaust(bounds: Bounds) {
-    let bounds = Bounds {
+    let mut start = World::begun(Bounds {
+        rich: false,
+        ..bounds.clone()
+    });
+    start.bounds = std::sync::Arc::new(Bounds {
         epochs: 3,
         writes: 1,
         crashes: 1,
         losses: 0,
         in_flight: 4,
         time_steps: 4,
+        rich: false,
         ..bounds
-    };
-    let outcome = breadth_first(&bounds, search::states(60_000));
+    });
+    let outcome = breadth_first(start, search::states(60_000));
     println!("{outcome:?}");
     if let Some(found) = outcome.found {
-        panic!("{}", Found::to_string(&found));
+        panic!("{found}");
     }
 }

@@ -604,8 +604,6 @@ impl Settings {
             new_incarnation: super::clock::draw(),
             process,
             boot,
-            #[cfg(feature = "mutants")]
-            without: None,
         }
     }
 

@@ -160,23 +160,9 @@ pub struct Config {
     pub process: u64,
     /// The host's boot id (R14).
     pub boot: u128,
-    /// A rule that this machine does without. Tests only.
-    #[cfg(feature = "mutants")]
-    pub without: Option<Guard>,
 }
 
 impl Config {
-    /// Whether this machine keeps a rule: always, but for the mutants of the model checker.
-    pub(super) fn keeps(&self, guard: Guard) -> bool {
-        #[cfg(feature = "mutants")]
-        return self.without != Some(guard);
-        #[cfg(not(feature = "mutants"))]
-        {
-            let _ = guard;
-            true
-        }
-    }
-
     /// The lease as the primary counts it: shortened by a twentieth, so that clocks whose rates
     /// differ by less than five percent never let two nodes believe in their lease at once (R12).
     pub fn lease_at_primary(&self) -> Micros {

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::{Guard, Kind, MaxLoss, Mode};
+use super::config::{Guard, Kind, Level, MaxLoss, Mode};
 use super::machine::{Machine, Now, Output, Role};
 use super::message::{Ballot, Message, Refusal};
 use super::reign::Reign;
 use super::report::{Cause, LossBound};
 use super::rule::{RecordedRule, Rule, Voter};
 use crate::units::{Epoch, Micros, NodeId};
+
+/// Epochs skipped by a promotion that declares members lost: more than they can have used unseen.
+const FORCED_LEAP: u64 = 1 << 32;
 
 /// Why, and since when, a standby believes that there is no primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,6 +72,11 @@ pub(super) enum Tally {
 impl Machine {
     pub(super) fn election_deadline(&self) -> Micros {
         let mut deadline = self.quiet_since.plus(self.config.worst_case_detection());
+        if self.control.cluster.is_none() {
+            // A blank node suspects nobody: were its silence a deadline, it would lie in the past
+            // for ever, and the owner would tick without end.
+            deadline = self.next_blank;
+        }
         if self.suspicion.is_some() {
             deadline = self.next_try.max(self.own_lease_end());
         }
@@ -317,10 +325,19 @@ impl Machine {
     /// R13: only a candidate that could win raises the epoch.
     fn stand(&mut self, now: Now, answers: &BTreeMap<NodeId, Answer>) {
         let promised = answers.values().map(|answer| answer.ballot.promised).max();
-        let epoch = promised
+        let mut epoch = promised
             .unwrap_or_default()
             .max(self.control.promised)
             .next();
+        if self
+            .force
+            .as_ref()
+            .is_some_and(|force| !force.lost.is_empty())
+        {
+            // R22: the newest epoch may have been known only to members that are declared gone,
+            // and no epoch may be won twice.
+            epoch = Epoch(epoch.0 + FORCED_LEAP);
+        }
         self.stand_in(now, epoch, false);
     }
 
@@ -452,7 +469,10 @@ impl Machine {
         }
         let member_votes = granted.iter().filter(|(id, ballot)| {
             // R14: what a rebooted host held only in its page cache is gone.
-            let forgot = ballot.rebooted && newest.rule.level == super::config::Level::Received;
+            // A rule of one node alone is always kept on its disk: the local copy counts only when
+            // synced. (A single node at level received would never start again otherwise.)
+            let alone = newest.rule.is_alone(**id);
+            let forgot = ballot.rebooted && newest.rule.level == Level::Received && !alone;
             newest.rule.has_member(**id) && !forgot
         });
         let bound = if member_votes.count() >= newest.rule.member_votes_needed() {
@@ -482,7 +502,7 @@ impl Machine {
         &self,
         carried: impl Iterator<Item = &'a RecordedRule>,
     ) -> Option<RecordedRule> {
-        if !self.config.keeps(Guard::R10NewestRule) {
+        if !self.keeps(Guard::R10NewestRule) {
             return self.control.rule.clone();
         }
         carried.max_by_key(|recorded| recorded.id).cloned()
@@ -615,6 +635,11 @@ impl Machine {
 
     fn take_the_throne(&mut self, now: Now, reign: Reign) {
         let epoch = reign.epoch;
+        // Before anything of this reign can reach another node: should it end before it has begun,
+        // the next winner may prove that it lost nothing under this reign's rule, and only this
+        // report tells what this reign's own election cost.
+        let report = Box::new(reign.report.clone());
+        self.outputs.push_back(Output::Report(report));
         self.role = Role::Primary(Box::new(reign));
         self.leader = None;
         self.matched = None;

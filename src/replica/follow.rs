@@ -41,8 +41,12 @@ impl Machine {
         // R23: the smaller of what the primary released and what is known to match it; a
         // heartbeat may overtake the log.
         self.released = self.released.max(told.min(self.log.appended.lsn));
-        if self.rebooted && self.log.written >= told && told > Lsn::ZERO {
-            // R14: caught up, so that its word counts again, durably.
+        // R14: caught up, so that its word counts again, durably. Up to what the primary had
+        // appended, not released: an acknowledgement from before the reboot may still be under way
+        // and release more.
+        let appended = self.seen.filter(|seen| seen.epoch == epoch);
+        let caught_up = appended.is_some_and(|seen| self.log.written >= seen.appended);
+        if self.rebooted && caught_up {
             self.rebooted = false;
             let boot = self.config.boot;
             self.change_control(|control| control.boot = boot);

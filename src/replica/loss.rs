@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::config::Level;
 use super::election::Answer;
 use super::machine::{Machine, Now};
 use super::message::{Ballot, SeenBeat};
@@ -29,9 +28,9 @@ impl Machine {
             span_ms: None,
             announced_missing: 0,
         };
-        let forgot = granted
-            .clone()
-            .any(|b| b.rebooted && newest.rule.level == Level::Received);
+        // `max_lag` is kept against what standbys have received, whatever the level: a host that
+        // rebooted since may hold less than it said (R14).
+        let forgot = granted.clone().any(|ballot| ballot.rebooted);
         if !forgot {
             bound.records = newest.rule.max_lag_records;
         }

@@ -49,7 +49,7 @@ pub enum Input {
     Message(Box<Envelope>),
     /// Control state of this generation, and all before it, is durable.
     Persisted(u64),
-    /// The log moved.
+    /// The log moved. A truncation is told before anything is appended behind it.
     Log(LogView),
     /// `BeginReign` is done: everything is applied and EpochStart stands at this place.
     ReignBegun {
@@ -245,6 +245,9 @@ pub struct Machine {
     pub(super) outputs: VecDeque<Output>,
     /// Messages that wait until the control state of this generation is durable (R1).
     pub(super) unsaid: VecDeque<(u64, NodeId, Message)>,
+    /// A rule that this machine does without, so that a test can see that it would be missed.
+    #[cfg(feature = "mutants")]
+    pub(super) without: Option<Guard>,
 }
 
 impl Machine {
@@ -264,7 +267,9 @@ impl Machine {
         // R12: a voter that restarted no longer knows to whom it promised; it waits out the
         // longest lease it ever promised before it votes for anyone, itself included.
         let lease = Lease::to_someone(now.boot.plus(control.longest_lease));
-        let rebooted = control.boot != config.boot && log.appended.lsn > Lsn::ZERO;
+        // R14. An empty log is no excuse: the reboot may have emptied it.
+        let data = config.own().kind == Kind::Data;
+        let rebooted = data && control.boot != config.boot;
         Machine {
             config: Fixed(config),
             control,
@@ -294,6 +299,27 @@ impl Machine {
             next_blank: now.boot,
             outputs: VecDeque::new(),
             unsaid: VecDeque::new(),
+            #[cfg(feature = "mutants")]
+            without: None,
+        }
+    }
+
+    /// The same machine without one of its rules. Tests only.
+    #[cfg(feature = "mutants")]
+    #[must_use]
+    pub fn leaving_out(mut self, without: Option<Guard>) -> Machine {
+        self.without = without;
+        self
+    }
+
+    /// Whether this machine keeps a rule: always, but for the mutants of the model checker.
+    pub(super) fn keeps(&self, guard: Guard) -> bool {
+        #[cfg(feature = "mutants")]
+        return self.without != Some(guard);
+        #[cfg(not(feature = "mutants"))]
+        {
+            let _ = guard;
+            true
         }
     }
 
@@ -303,7 +329,7 @@ impl Machine {
             Input::Tick => {}
             Input::Message(envelope) => self.hear(now, *envelope),
             Input::Persisted(generation) => self.on_persisted(generation),
-            Input::Log(view) => self.log = view,
+            Input::Log(view) => self.on_log(view),
             Input::ReignBegun { epoch, start } => self.on_reign_begun(now, epoch, start),
             Input::Followed {
                 standby,
@@ -409,6 +435,16 @@ impl Machine {
         }
     }
 
+    /// R29: after a lossy promotion a log may lose records that this node knew to be released
+    /// under the old reign. What comes in their place is not released until this reign says so:
+    /// an old value kept here would show it to readers, and outlive this node's own election.
+    fn on_log(&mut self, view: LogView) {
+        self.log = view;
+        if !matches!(self.role, Role::Primary(_)) {
+            self.released = self.released.min(view.appended.lsn);
+        }
+    }
+
     /// Changes the control state and asks for it to be made durable.
     pub(super) fn change_control(&mut self, change: impl FnOnce(&mut Control)) {
         let before = self.control.clone();
@@ -445,7 +481,7 @@ impl Machine {
 
     /// R1: says it once everything the node knows is durable.
     pub(super) fn say(&mut self, to: NodeId, message: Message) {
-        if self.generation == self.persisted || !self.config.keeps(Guard::R1) {
+        if self.generation == self.persisted || !self.keeps(Guard::R1) {
             self.say_at_once(to, message);
         } else {
             self.unsaid.push_back((self.generation, to, message));

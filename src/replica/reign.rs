@@ -30,8 +30,21 @@ pub(super) struct Proposal {
     pub(super) sent: bool,
     /// The own recording counts once this generation is durable.
     pub(super) own: u64,
+    /// Those it admits have been told, once a majority of the old voters had recorded it (R25).
+    pub(super) told_newcomers: bool,
     /// Who has recorded it, and under which incarnation.
     pub(super) recorded_by: BTreeMap<NodeId, u64>,
+}
+
+impl Proposal {
+    /// Whether a majority of the voters of `rule`, each under its incarnation, has recorded it.
+    fn recorded_by_majority_of(&self, rule: &Rule) -> bool {
+        let recorded = rule
+            .voters
+            .iter()
+            .filter(|voter| self.recorded_by.get(&voter.id) == Some(&voter.incarnation));
+        recorded.count() >= rule.majority()
+    }
 }
 
 /// A switchover under way.
@@ -88,6 +101,7 @@ impl Reign {
                 recorded,
                 sent: false,
                 own: u64::MAX,
+                told_newcomers: false,
                 recorded_by: BTreeMap::new(),
             }),
             version: 1,
@@ -122,8 +136,15 @@ impl Reign {
 impl Machine {
     pub(super) fn reign_deadline(&self, reign: &Reign) -> Micros {
         let mut deadline = reign.next_beat;
+        // Once the fall-back is decided, or another proposal is out, time alone changes nothing: a
+        // deadline left in the past would have the owner tick without end.
+        let alone = |rule: &Rule| rule.is_alone(self.config.id);
+        let open = reign
+            .proposal
+            .as_ref()
+            .is_none_or(|proposal| !proposal.sent && !alone(&proposal.recorded.rule));
         if let Some((_, since)) = reign.waiting
-            && reign.proposal.is_none()
+            && open
             && self.may_fall_back(reign)
         {
             deadline = deadline.min(since.plus(self.config.semi_sync_timeout));
@@ -187,7 +208,7 @@ impl Machine {
             return;
         };
         let alone = proposal.recorded.rule.is_alone(self.config.id);
-        let whole = self.log.synced >= reign.report.fork.lsn || !self.config.keeps(Guard::R7);
+        let whole = self.log.synced >= reign.report.fork.lsn || !self.keeps(Guard::R7);
         if proposal.sent || (alone && !whole) {
             return;
         }
@@ -236,12 +257,16 @@ impl Machine {
         }
     }
 
-    /// Voters that the outstanding proposal admits (R25): they are told, and counted, only once a
-    /// majority without them has recorded it.
+    /// Voters that the outstanding proposal admits (R25): they are told only once a majority of
+    /// the old voters has recorded it, and so every later election finds it. Their own recordings
+    /// then count like any other's: two voters, one of them new, have no majority without it.
     fn newcomers(&self, reign: &Reign) -> BTreeSet<NodeId> {
         let (Some(active), Some(proposal)) = (&reign.active, &reign.proposal) else {
             return BTreeSet::new();
         };
+        if proposal.recorded_by_majority_of(&active.rule) {
+            return BTreeSet::new();
+        }
         let old = &active.rule.voters;
         let new = proposal.recorded.rule.voters.iter();
         new.filter(|voter| !old.contains(voter))
@@ -250,7 +275,6 @@ impl Machine {
     }
 
     fn count_recordings(&mut self, reign: &mut Reign) {
-        let newcomers = self.newcomers(reign);
         let Some(proposal) = &mut reign.proposal else {
             return;
         };
@@ -262,29 +286,30 @@ impl Machine {
                 .recorded_by
                 .insert(self.config.id, self.control.incarnation);
         }
-        let recorded_by = &proposal.recorded_by;
-        let enough = |rule: &Rule| {
-            let recorded = rule.voters.iter().filter(|voter| {
-                !newcomers.contains(&voter.id)
-                    && recorded_by.get(&voter.id) == Some(&voter.incarnation)
-            });
-            recorded.count() >= rule.majority()
-        };
-        if reign.active.is_none() && !self.config.keeps(Guard::R5) {
+        if reign.active.is_none() && !self.keeps(Guard::R5) {
             reign.active = Some(proposal.recorded.clone());
             return;
         }
         let by_old = reign
             .active
             .as_ref()
-            .is_none_or(|active| enough(&active.rule));
-        if by_old && enough(&proposal.recorded.rule) {
-            let recorded = proposal.recorded.clone();
-            reign.active = Some(recorded.clone());
-            reign.proposal = None;
-            // R25: now that a majority without them has recorded it, they may know that they count.
-            for to in newcomers {
-                let rule = recorded.clone();
+            .is_none_or(|active| proposal.recorded_by_majority_of(&active.rule));
+        if by_old && !std::mem::replace(&mut proposal.told_newcomers, true) {
+            // They need not wait for the next heartbeat's answer: until they know that they
+            // count, the loss of this primary would find one voter less.
+            let old = reign
+                .active
+                .as_ref()
+                .map(|active| active.rule.voters.as_slice());
+            let known = |voter: &Voter| old.is_none_or(|old| old.contains(voter));
+            let new = proposal
+                .recorded
+                .rule
+                .voters
+                .iter()
+                .filter(|voter| !known(voter));
+            for to in new.map(|voter| voter.id).collect::<Vec<_>>() {
+                let rule = proposal.recorded.clone();
                 self.say_at_once(
                     to,
                     Message::Propose {
@@ -293,6 +318,10 @@ impl Machine {
                     },
                 );
             }
+        }
+        if by_old && proposal.recorded_by_majority_of(&proposal.recorded.rule) {
+            reign.active = Some(proposal.recorded.clone());
+            reign.proposal = None;
         }
     }
 
@@ -398,7 +427,7 @@ impl Machine {
         if let Some(proposal) = &reign.proposal {
             // R6: from the decision until a majority has recorded it, both.
             let new = self.held(reign, &proposal.recorded.rule);
-            lsn = if self.config.keeps(Guard::R6) {
+            lsn = if self.keeps(Guard::R6) {
                 lsn.min(new)
             } else {
                 new
@@ -409,7 +438,7 @@ impl Machine {
         }
         lsn = lsn.min(self.log.appended.lsn);
         // R8: records of earlier epochs count as released only once EpochStart is.
-        let of_this_reign = lsn >= start.lsn || !self.config.keeps(Guard::R8);
+        let of_this_reign = lsn >= start.lsn || !self.keeps(Guard::R8);
         if of_this_reign && lsn > self.released {
             self.released = lsn;
         }
@@ -549,6 +578,7 @@ impl Machine {
             recorded: RecordedRule { id, rule: wanted },
             sent: false,
             own: u64::MAX,
+            told_newcomers: false,
             recorded_by: BTreeMap::new(),
         });
     }
@@ -598,6 +628,13 @@ impl Machine {
         let heard = reign.heard.entry(from).or_insert(0);
         *heard = (*heard).max(answer.seq);
         reign.dead.remove(&from);
+        // An answer is as durable as `Recorded`, which may be lost: the voter is not told again
+        // what it knows, so without this the proposal would stay open for ever.
+        if let Some(proposal) = &mut reign.proposal
+            && answer.rule == Some(proposal.recorded.id)
+        {
+            proposal.recorded_by.insert(from, incarnation);
+        }
         let Some(recorded) = reign.rule_in_force().cloned() else {
             return;
         };

@@ -169,15 +169,15 @@ impl Machine {
             .config
             .member(candidate)
             .is_some_and(|m| m.kind == Kind::Data);
-        let counts = self.counts() || !self.config.keeps(Guard::R24AndR25);
+        let counts = self.counts() || !self.keeps(Guard::R24AndR25);
         if !counts || !known_data {
             return Some(Refusal::NotCounted);
         }
-        if self.lease.forbids(candidate, now) && self.config.keeps(Guard::R12) {
+        if self.lease.forbids(candidate, now) && self.keeps(Guard::R12) {
             return Some(Refusal::LeaseLive);
         }
         let newer = self.is_data() && !log.at_least(&self.log.appended);
-        if newer && self.config.keeps(Guard::R10Log) {
+        if newer && self.keeps(Guard::R10Log) {
             return Some(Refusal::NewerLog);
         }
         None
@@ -232,7 +232,7 @@ impl Machine {
             || self
                 .leader
                 .is_some_and(|leader| leader.epoch == epoch && leader.id != from);
-        let taken = taken && self.config.keeps(Guard::R11);
+        let taken = taken && self.keeps(Guard::R11);
         let refused = refused.or_else(|| {
             let too_late = epoch < promised || (epoch == promised && taken);
             too_late.then_some(Refusal::HigherEpoch)

@@ -1,10 +1,12 @@
-//! Two ways through a world: breadth-first over everything, and seeded random walks.
+//! Two ways through a world: breadth-first over everything, and seeded random walks that end with
+//! a demand for progress.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::ops::Range;
 
-use crate::world::{Bounds, Event, Rough, World};
+use super::event::Event;
+use super::world::{Bounds, World};
 
 /// A broken oracle and the way there.
 #[derive(Debug)]
@@ -16,12 +18,11 @@ pub struct Found {
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let steps = self.trace.len();
         writeln!(
             f,
-            "{} (seed {:?}) after {} steps:",
-            self.what,
-            self.seed,
-            self.trace.len()
+            "{} (seed {:?}) after {steps} steps:",
+            self.what, self.seed
         )?;
         for event in &self.trace {
             writeln!(f, "  {event:?}")?;
@@ -38,18 +39,20 @@ pub struct Outcome {
     pub steps: u64,
     pub takeovers: u64,
     pub released: u64,
+    pub lossy: u64,
+    /// Walks that could be asked for progress, and made it.
+    pub healed: u64,
     /// The search ended because nothing was left, not because of its limit.
     pub exhausted: bool,
     pub found: Option<Found>,
 }
 
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 /// Seeds to walk: `MODEL_SEED=n` replays one, `MODEL_SEEDS=n` walks that many.
 pub fn seeds(default: u64) -> Range<u64> {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .and_then(|text| text.parse::<u64>().ok())
-    };
     match (number("MODEL_SEED"), number("MODEL_SEEDS")) {
         (Some(seed), _) => seed..seed + 1,
         (None, Some(count)) => 0..count,
@@ -59,17 +62,14 @@ pub fn seeds(default: u64) -> Range<u64> {
 
 /// States to visit: `MODEL_STATES=n` overrides.
 pub fn states(default: usize) -> usize {
-    std::env::var("MODEL_STATES")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
+    number("MODEL_STATES").map_or(default, |states| states as usize)
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, seedable, the same everywhere.
 pub struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -78,81 +78,82 @@ impl Random {
     }
 
     pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
+        self.draw() % n.max(1)
     }
 }
 
-fn weight(event: &Event, rough: &Rough) -> u64 {
-    match event {
-        Event::Deliver(_) => 30,
-        Event::Persist(_) | Event::Sync(_) | Event::Begin(_) => 25,
-        Event::Ship(_) => rough.ship,
-        Event::ShipOne(_) => rough.ship_one,
-        Event::Write(_) => 8,
-        Event::SeeGone(..) => 10,
-        Event::Time => 12,
-        Event::Restart(_) => rough.restart,
-        Event::Lose(_) => 2,
-        Event::Wipe(_) => rough.wipe,
-        Event::Crash(_) => rough.crash,
-        Event::Switchover(_) => 1,
-    }
+fn pick(world: &World, random: &mut Random) -> Option<Event> {
+    let events = world.events();
+    let total: u64 = events.iter().map(Event::weight).sum();
+    let mut at = random.below(total);
+    events.into_iter().find(|event| {
+        let hit = at < event.weight();
+        at = at.wrapping_sub(event.weight());
+        hit
+    })
 }
 
-/// Walks each seed for at most `steps` events.
+fn walk(world: &mut World, random: &mut Random, steps: usize) -> Result<u64, (String, Vec<Event>)> {
+    let mut trace = Vec::new();
+    for _ in 0..steps {
+        let Some(event) = pick(world, random) else {
+            break;
+        };
+        trace.push(event.clone());
+        if let Err(violation) = world.apply(&event) {
+            return Err((violation.0, trace));
+        }
+        if world.out_of_bounds() {
+            break;
+        }
+    }
+    Ok(trace.len() as u64)
+}
+
+/// Walks each seed for at most `steps` events, then heals the world and demands progress.
 pub fn walk_seeds(bounds: &Bounds, seeds: Range<u64>, steps: usize) -> Outcome {
     let mut outcome = Outcome::default();
     let start = World::begun(bounds.clone());
     for seed in seeds {
         let mut world = start.clone();
         let mut random = Random(seed);
-        let mut trace = Vec::new();
-        for _ in 0..steps {
-            let mut events = world.events();
-            let primary = (0..world.nodes.len()).find(|i| {
-                world.nodes[*i]
-                    .machine
-                    .as_ref()
-                    .is_some_and(|m| m.view().serving)
-            });
-            events.extend(primary.map(Event::Switchover));
-            let total: u64 = events
+        if bounds.rich {
+            // The margin of R12 is a twentieth; these differ by less.
+            world.rates = start
+                .rates
                 .iter()
-                .map(|event| weight(event, &bounds.rough))
-                .sum();
-            let mut at = random.below(total);
-            let Some(event) = events.into_iter().find(|event| {
-                let weight = weight(event, &bounds.rough);
-                let hit = at < weight;
-                at = at.wrapping_sub(weight);
-                hit
-            }) else {
-                break;
-            };
-            trace.push(event.clone());
-            outcome.steps += 1;
-            if let Err(violation) = world.apply(&event) {
-                outcome.found = Some(Found {
-                    what: violation.0,
-                    seed: Some(seed),
-                    trace,
-                });
-                return outcome;
-            }
-            if world.out_of_bounds() {
-                break;
-            }
+                .map(|_| 980 + 20 * random.below(3))
+                .collect();
         }
-        outcome.takeovers += world.winners.len() as u64 - 1;
-        outcome.released += world.released.len() as u64;
+        outcome.states += 1;
+        let walked = walk(&mut world, &mut random, steps);
+        outcome.takeovers += (world.ghost.winners.len() as u64).saturating_sub(1);
+        outcome.released += world.ghost.released.len() as u64;
+        outcome.lossy += world.ghost.lossy;
+        let failure = match walked {
+            Err(failure) => failure,
+            Ok(steps) => {
+                outcome.steps += steps;
+                match world.heal() {
+                    Ok(healed) => {
+                        outcome.healed += u64::from(healed);
+                        continue;
+                    }
+                    Err(violation) => (violation.0, Vec::new()),
+                }
+            }
+        };
+        let (what, trace) = failure;
+        let seed = Some(seed);
+        outcome.found = Some(Found { what, seed, trace });
+        return outcome;
     }
     outcome
 }
 
-/// Visits every state within the bounds, nearest first, up to `limit` states.
-pub fn breadth_first(bounds: &Bounds, limit: usize) -> Outcome {
+/// Visits every state within the bounds from `start`, nearest first, up to `limit` states.
+pub fn breadth_first(start: World, limit: usize) -> Outcome {
     let mut outcome = Outcome::default();
-    let start = World::begun(bounds.clone());
     let mut seen: HashSet<u128> = HashSet::from([start.fingerprint()]);
     // Each state with the place of its parent and the event that led here, for the trace.
     let mut came: Vec<(usize, Event)> = vec![(0, Event::Time)];
@@ -162,17 +163,11 @@ pub fn breadth_first(bounds: &Bounds, limit: usize) -> Outcome {
         for event in world.events() {
             let mut next = world.clone();
             outcome.steps += 1;
-            let result = next.apply(&event);
-            if let Err(violation) = result {
-                let mut trace = vec![event];
-                let mut at = place;
-                while at != 0 {
-                    trace.push(came[at].1.clone());
-                    at = came[at].0;
-                }
-                trace.reverse();
+            if let Err(violation) = next.apply(&event) {
+                let trace = way(&came, place, event);
+                let what = violation.0;
                 outcome.found = Some(Found {
-                    what: violation.0,
+                    what,
                     seed: None,
                     trace,
                 });
@@ -182,10 +177,11 @@ pub fn breadth_first(bounds: &Bounds, limit: usize) -> Outcome {
             if next.out_of_bounds() || !seen.insert(next.fingerprint()) {
                 continue;
             }
-            outcome.takeovers = outcome.takeovers.max(next.winners.len() as u64 - 1);
-            outcome.released = outcome.released.max(next.released.len() as u64);
+            let winners = next.ghost.winners.len() as u64;
+            outcome.takeovers = outcome.takeovers.max(winners.saturating_sub(1));
+            outcome.released = outcome.released.max(next.ghost.released.len() as u64);
+            outcome.states = seen.len();
             if seen.len() >= limit {
-                outcome.states = seen.len();
                 return outcome;
             }
             came.push((place, event));
@@ -193,6 +189,15 @@ pub fn breadth_first(bounds: &Bounds, limit: usize) -> Outcome {
         }
     }
     outcome.exhausted = true;
-    outcome.states = seen.len();
     outcome
+}
+
+fn way(came: &[(usize, Event)], mut at: usize, last: Event) -> Vec<Event> {
+    let mut trace = vec![last];
+    while at != 0 {
+        trace.push(came[at].1.clone());
+        at = came[at].0;
+    }
+    trace.reverse();
+    trace
 }

@@ -1,94 +1,53 @@
-//! A small world around real machines: disks, logs, a network that loses, delays and reorders,
-//! crashes at any point, and one clock. Everything that may happen next is an [`Event`]; the
-//! oracles are checked after each.
+//! A small world around real machines: disks, logs, clocks that drift, and a network that loses,
+//! delays, duplicates and reorders. Nothing here knows what is right: that is `oracle`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher};
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use understudy::replica::{
     Ack, Config, Control, Envelope, Input, Kind, Level, LogPos, LogView, Machine, MaxLoss, Member,
-    Message, Mode, Now, Output, Standing,
+    Message, Mode, Now, Output, View,
 };
 use understudy::units::{Epoch, Lsn, Micros, Millis, NodeId};
 
-/// Weights of a random walk's rarer events; an ordinary delivery weighs 30.
-#[derive(Clone, Copy, Debug)]
-pub struct Rough {
-    pub crash: u64,
-    pub restart: u64,
-    pub wipe: u64,
-    pub ship: u64,
-    pub ship_one: u64,
-}
-
-impl Default for Rough {
-    fn default() -> Rough {
-        Rough {
-            crash: 1,
-            restart: 4,
-            wipe: 1,
-            ship: 25,
-            ship_one: 15,
-        }
-    }
-}
+use super::event::Event;
+use super::oracle::{Ghost, Violation};
 
 /// What cluster, and how much may happen.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     pub data: u32,
     pub witnesses: u32,
+    /// Data nodes with `vote = false`, counted in `data`, last.
+    pub silent: u32,
     pub mode: Mode,
     pub level: Option<Level>,
+    pub max_loss: MaxLoss,
+    pub max_lag: Option<u64>,
     /// No reign beyond this epoch is explored.
     pub epochs: u64,
     /// Client writes in all.
     pub writes: u32,
     pub crashes: u32,
-    /// Disks replaced in all; more than one at a time could take the only copies away.
-    pub wipes: u32,
-    /// Messages lost in all (unlimited losses would only hide work: a lost message is one that is
-    /// never delivered, which every bound on depth explores, too).
+    /// Messages lost or doubled in all.
     pub losses: u32,
     /// Messages in flight in all; beyond it nothing new is sent but lost.
     pub in_flight: usize,
     /// Steps of time.
     pub time_steps: u32,
-    /// How likely a random walk takes the rarer events.
-    pub rough: Rough,
-    /// A rule that all machines do without.
+    /// Clocks drift, hosts reboot, disks are replaced, processes pause, people order things.
+    pub rich: bool,
+    /// The rule that the machines leave out.
     #[cfg(feature = "mutants")]
     pub without: Option<understudy::replica::Guard>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Event {
-    /// Deliver the packet at this place.
-    Deliver(usize),
-    Lose(usize),
-    /// The pending control state becomes durable.
-    Persist(usize),
-    /// The log's tail becomes durable.
-    Sync(usize),
-    /// A client writes at this primary.
-    Write(usize),
-    /// BeginReign is carried out.
-    Begin(usize),
-    /// The standby's stream brings its log up to its primary's.
-    Ship(usize),
-    /// It brings one record more.
-    ShipOne(usize),
-    Crash(usize),
-    Restart(usize),
-    /// A dead node comes back with an empty disk.
-    Wipe(usize),
-    /// Node `.0` sees that the process of `.1` is gone.
-    SeeGone(usize, usize),
-    /// The primary hands over.
-    Switchover(usize),
-    /// The clock moves on to the next deadline.
-    Time,
+/// A record: who wrote it, when. Equal places with equal records are the same record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rec {
+    pub epoch: Epoch,
+    pub time: Millis,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -105,14 +64,58 @@ pub enum Packet {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+impl Packet {
+    pub fn to(&self) -> usize {
+        match self {
+            Packet::Say { to, .. } | Packet::Ack { to, .. } => *to,
+        }
+    }
+
+    pub fn from(&self) -> usize {
+        match self {
+            Packet::Say { envelope, .. } => envelope.from.0 as usize - 1,
+            Packet::Ack { from, .. } => *from,
+        }
+    }
+
+    pub fn is_recorded(&self) -> bool {
+        matches!(self, Packet::Say { envelope, .. }
+            if matches!(envelope.message, Message::Recorded { .. }))
+    }
+
+    /// Whether `newer` from the same sender makes this one stale: a heartbeat, its answer or an
+    /// acknowledgement that has been overtaken.
+    fn replaced_by(&self, newer: &Packet) -> bool {
+        let same_way = self.to() == newer.to() && self.from() == newer.from();
+        same_way
+            && match (self, newer) {
+                (Packet::Ack { .. }, Packet::Ack { .. }) => true,
+                (Packet::Say { envelope: a, .. }, Packet::Say { envelope: b, .. }) => matches!(
+                    (&a.message, &b.message),
+                    (Message::Beat(_), Message::Beat(_))
+                        | (Message::BeatAnswer(_), Message::BeatAnswer(_))
+                ),
+                _ => false,
+            }
+    }
+}
+
+#[derive(Clone, Debug)]
 pub struct Node {
     pub machine: Option<Machine>,
+    pub paused: bool,
     pub process: u64,
+    /// The process that died last.
+    pub dead_process: u64,
+    pub boot: u128,
+    pub incarnation: u64,
+    /// A person declared this disk gone (R22): it comes back replaced or not at all.
+    pub condemned: bool,
     /// What the disk would give back.
     pub control: Option<Control>,
-    /// Epoch of each record; LSN 1 first.
-    pub log: Vec<Epoch>,
+    /// LSN 1 first.
+    pub log: Vec<Rec>,
+    pub handed: usize,
     pub synced: usize,
     pub pending: Option<(u64, Box<Control>)>,
     pub begin: Option<Epoch>,
@@ -124,439 +127,420 @@ pub struct Node {
 #[derive(Clone, Debug)]
 pub struct World {
     pub bounds: Arc<Bounds>,
-    configs: Vec<Arc<Config>>,
     pub nodes: Vec<Node>,
     pub net: Vec<Packet>,
+    /// True time; no node sees it.
     pub now: Micros,
+    /// Of each node's clock, in thousandths of true time.
+    pub rates: Vec<u64>,
+    /// One-way cuts: from, to.
+    pub cut: BTreeSet<(usize, usize)>,
     pub writes: u32,
     pub crashes: u32,
-    pub wipes: u32,
     pub losses: u32,
     pub time_steps: u32,
     streams: u64,
-    /// Ghost: every record ever released, by LSN.
-    pub released: Vec<Epoch>,
-    /// Ghost: who won each epoch.
-    pub winners: BTreeMap<Epoch, usize>,
+    pub ghost: Ghost,
+    violation: Option<Violation>,
 }
 
-/// An oracle's finding.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation(pub String);
+pub fn id(i: usize) -> NodeId {
+    NodeId(i as u32 + 1)
+}
 
-const NOW_ZERO: Micros = Micros(1_000_000);
-
-fn config(bounds: &Bounds, index: usize, process: u64) -> Config {
-    let nodes = bounds.data + bounds.witnesses;
-    let members = (0..nodes).map(|i| Member {
+fn config(bounds: &Bounds, i: usize, node: &Node) -> Config {
+    let members = (0..bounds.data + bounds.witnesses).map(|i| Member {
         id: NodeId(i + 1),
         kind: if i < bounds.data {
             Kind::Data
         } else {
             Kind::Witness
         },
-        vote: true,
+        vote: i >= bounds.data || i < bounds.data - bounds.silent,
         priority: 1,
     });
     Config {
-        id: NodeId(index as u32 + 1),
+        id: id(i),
         members: members.collect(),
         mode: bounds.mode,
         level: bounds.level,
         copies: None,
         acks: 1,
-        semi_sync_timeout: Micros(1000),
-        max_lag_records: None,
-        max_loss: MaxLoss::Nothing,
-        interval: Micros(400),
-        timeout: Micros(100),
+        semi_sync_timeout: Micros::from_ms(1000),
+        max_lag_records: bounds.max_lag,
+        max_loss: bounds.max_loss,
+        interval: Micros::from_ms(400),
+        timeout: Micros::from_ms(100),
         threshold: 1,
-        lease: Micros(800),
+        lease: Micros::from_ms(800),
         refused_is_dead: true,
         bootstrap: false,
         new_cluster_id: 77,
-        new_incarnation: index as u64 + 1,
-        process,
-        boot: 1,
-        #[cfg(feature = "mutants")]
-        without: bounds.without,
+        new_incarnation: node.incarnation,
+        process: node.process,
+        boot: node.boot,
     }
 }
 
 impl World {
-    /// A cluster that has begun: node 1 reigns in epoch 1, the first rule is recorded everywhere,
-    /// and every node has restarted since (so that leases are to be waited out, R12).
+    /// A cluster that has begun: someone reigns in epoch 1 and serves, and no message is under
+    /// way.
     pub fn begun(bounds: Bounds) -> World {
         let mut world = World::blank(bounds);
-        world.settle();
+        world.settle().expect("a run without faults serves");
+        world.time_steps = 0;
         world
     }
 
     pub fn blank(bounds: Bounds) -> World {
         let count = (bounds.data + bounds.witnesses) as usize;
-        let bounds = Arc::new(bounds);
-        let configs: Vec<Arc<Config>> = (0..count)
-            .map(|i| Arc::new(config(&bounds, i, i as u64 + 1)))
-            .collect();
         let mut world = World {
+            bounds: Arc::new(bounds),
             nodes: Vec::new(),
-            configs,
             net: Vec::new(),
-            now: NOW_ZERO,
+            now: Micros::from_ms(1_000),
+            rates: vec![1000; count],
+            cut: BTreeSet::new(),
             writes: 0,
             crashes: 0,
-            wipes: 0,
             losses: 0,
             time_steps: 0,
             streams: 0,
-            released: Vec::new(),
-            winners: BTreeMap::new(),
-            bounds,
+            ghost: Ghost::new(count),
+            violation: None,
         };
         for i in 0..count {
             world.nodes.push(Node {
                 machine: None,
+                paused: false,
                 process: i as u64 + 1,
+                dead_process: 0,
+                boot: 1,
+                incarnation: i as u64 + 1,
+                condemned: false,
                 control: None,
                 log: Vec::new(),
+                handed: 0,
                 synced: 0,
                 pending: None,
                 begin: None,
                 stream: None,
             });
-        }
-        for i in 0..count {
             world.start(i);
         }
         world
     }
 
-    /// Lets everything happen in a benign order until a primary serves.
-    fn settle(&mut self) {
-        for _ in 0..10_000 {
-            let serving = self.nodes.iter().any(|n| {
-                n.machine.as_ref().is_some_and(|m| {
-                    let view = m.view();
-                    view.standing == Standing::Primary && view.serving
-                })
-            });
-            let quiet = self.net.is_empty() && self.nodes.iter().all(|n| n.pending.is_none());
-            if serving && quiet {
-                self.time_steps = 0;
-                self.losses = 0;
-                return;
-            }
-            let next = self.benign();
-            self.apply(&next).expect("a benign run breaks no oracle");
-        }
-        panic!("a cluster without faults never served: {self:#?}");
-    }
-
-    /// The next event of a run without faults.
-    pub fn benign(&self) -> Event {
-        let events = self.events();
-        let order = |event: &Event| match event {
-            Event::Persist(_) => 0,
-            Event::Sync(_) => 1,
-            Event::Begin(_) => 2,
-            Event::Deliver(_) => 3,
-            Event::Ship(_) => 4,
-            Event::Restart(_) => 5,
-            Event::Time => 6,
-            _ => 9,
+    /// What node `i`'s clocks say.
+    pub fn clock(&self, i: usize) -> Now {
+        let boot = 10_000_000 * (i as u64 + 1) + self.now.0 * self.rates[i] / 1000;
+        let wall = if self.bounds.rich {
+            self.now.as_ms()
+        } else {
+            0
         };
-        events.into_iter().min_by_key(order).unwrap_or(Event::Time)
-    }
-
-    fn now(&self) -> Now {
         Now {
-            boot: self.now,
-            wall: Millis(self.now.0 / 1000),
+            boot: Micros(boot),
+            wall: Millis(wall),
         }
     }
 
-    fn view_of_log(node: &Node) -> LogView {
-        let lsn = Lsn(node.log.len() as u64);
-        let epoch = node.log.last().copied().unwrap_or_default();
+    fn view_of_log(&self, i: usize) -> LogView {
+        let node = &self.nodes[i];
         LogView {
             appended: LogPos {
-                epoch,
-                lsn,
-                time: Millis(0),
+                epoch: node.log.last().map_or(Epoch::ZERO, |rec| rec.epoch),
+                lsn: Lsn(node.log.len() as u64),
+                time: node.log.last().map_or(Millis(0), |rec| rec.time),
             },
-            written: lsn,
+            written: Lsn(node.handed as u64),
             synced: Lsn(node.synced as u64),
             applied: Lsn::ZERO,
         }
     }
 
-    fn start(&mut self, i: usize) {
-        let mut config = (*self.configs[i]).clone();
-        config.process = self.nodes[i].process;
-        let config = Arc::new(config);
-        self.configs[i] = Arc::clone(&config);
-        let view = Self::view_of_log(&self.nodes[i]);
+    pub fn start(&mut self, i: usize) {
+        if self.nodes[i].condemned {
+            self.wipe(i);
+            self.nodes[i].condemned = false;
+        }
+        let config = Arc::new(config(&self.bounds, i, &self.nodes[i]));
         let control = self.nodes[i].control.clone();
-        self.nodes[i].machine = Some(Machine::new(config, control, view, self.now()));
+        let machine = Machine::new(config, control, self.view_of_log(i), self.clock(i));
+        #[cfg(feature = "mutants")]
+        let machine = machine.leaving_out(self.bounds.without);
+        self.nodes[i].machine = Some(machine);
     }
 
-    /// Everything that may happen next.
-    pub fn events(&self) -> Vec<Event> {
-        let mut events = Vec::new();
-        let mut seen = BTreeSet::new();
-        for (place, packet) in self.net.iter().enumerate() {
-            // Equal packets are one choice.
-            let key = format!("{packet:?}");
-            if seen.insert(key) {
-                events.push(Event::Deliver(place));
-                if self.losses < self.bounds.losses {
-                    events.push(Event::Lose(place));
-                }
-            }
-        }
-        for (i, node) in self.nodes.iter().enumerate() {
-            let Some(machine) = &node.machine else {
-                events.push(Event::Restart(i));
-                if self.wipes < self.bounds.wipes {
-                    events.push(Event::Wipe(i));
-                }
-                continue;
-            };
-            let view = machine.view();
-            if node.pending.is_some() {
-                events.push(Event::Persist(i));
-            }
-            if node.synced < node.log.len() {
-                events.push(Event::Sync(i));
-            }
-            if node.begin.is_some() {
-                events.push(Event::Begin(i));
-            }
-            let writes = view.standing == Standing::Primary && view.begun && !view.paused;
-            if writes && self.writes < self.bounds.writes {
-                events.push(Event::Write(i));
-            }
-            if self.shippable(i).is_some() {
-                events.push(Event::Ship(i));
-                events.push(Event::ShipOne(i));
-            }
-            if self.crashes < self.bounds.crashes {
-                events.push(Event::Crash(i));
-            }
-            for (j, other) in self.nodes.iter().enumerate() {
-                let known = view.primary == Some(NodeId(j as u32 + 1)) && !view.suspected;
-                let reigns = view.standing == Standing::Primary;
-                if i != j && other.machine.is_none() && (known || reigns) {
-                    events.push(Event::SeeGone(i, j));
-                }
-            }
-        }
-        if self.time_steps < self.bounds.time_steps {
-            events.push(Event::Time);
-        }
-        events
+    /// A replaced disk.
+    pub fn wipe(&mut self, i: usize) {
+        let node = &mut self.nodes[i];
+        node.control = None;
+        node.log.clear();
+        (node.handed, node.synced) = (0, 0);
+        node.incarnation += 100;
+    }
+
+    pub fn alive(&self, i: usize) -> Option<&Machine> {
+        self.nodes[i].machine.as_ref()
+    }
+
+    pub fn view(&self, i: usize) -> Option<View> {
+        self.alive(i).map(Machine::view)
     }
 
     /// The primary whose stream would change something at node `i`.
-    fn shippable(&self, i: usize) -> Option<usize> {
-        let machine = self.nodes[i].machine.as_ref()?;
-        let (primary, epoch) = machine.following()?;
+    pub fn shippable(&self, i: usize) -> Option<usize> {
+        let (primary, epoch) = self.alive(i)?.following()?;
         let p = primary.0 as usize - 1;
-        let reign = self.nodes[p].machine.as_ref()?.view();
-        let reigns = reign.standing == Standing::Primary && reign.epoch == epoch && reign.begun;
+        let reigns = self.reigns(p)? == epoch;
         let matched = self.nodes[i].stream.is_some_and(|(e, _)| e == epoch);
         let news = !matched || self.nodes[i].log != self.nodes[p].log;
-        (reigns && news).then_some(p)
+        let open = !self.cut.contains(&(p, i)) && !self.cut.contains(&(i, p));
+        (reigns && news && open && !self.nodes[p].paused).then_some(p)
+    }
+
+    /// The reign of a primary that has begun.
+    pub fn reigns(&self, i: usize) -> Option<Epoch> {
+        let view = self.view(i)?;
+        view.begun.then_some(view.epoch)
     }
 
     pub fn apply(&mut self, event: &Event) -> Result<(), Violation> {
-        match *event {
+        match event {
             Event::Deliver(place) => {
-                let packet = self.net.remove(place);
+                let packet = self.net.remove(*place);
+                self.deliver(packet);
+            }
+            Event::Double(place) => {
+                self.losses += 1;
+                let packet = self.net[*place].clone();
                 self.deliver(packet);
             }
             Event::Lose(place) => {
-                self.net.remove(place);
+                self.net.remove(*place);
                 self.losses += 1;
             }
-            Event::Persist(i) => {
-                if let Some((generation, control)) = self.nodes[i].pending.take() {
-                    self.nodes[i].control = Some(*control);
-                    self.input(i, Input::Persisted(generation));
-                }
+            Event::Persist(i) => self.persist(*i),
+            Event::Hand(i) => {
+                self.nodes[*i].handed = self.nodes[*i].log.len();
+                self.log_moved(*i);
             }
             Event::Sync(i) => {
-                self.nodes[i].synced = self.nodes[i].log.len();
-                self.log_moved(i);
+                let node = &mut self.nodes[*i];
+                node.handed = node.log.len();
+                node.synced = node.log.len();
+                self.log_moved(*i);
             }
             Event::Write(i) => {
-                let epoch = self.view(i).epoch;
-                self.nodes[i].log.push(epoch);
                 self.writes += 1;
-                self.log_moved(i);
+                if let Some(epoch) = self.reigns(*i) {
+                    self.append(*i, epoch);
+                    self.log_moved(*i);
+                }
             }
-            Event::Begin(i) => self.begin(i),
-            Event::Ship(i) => self.ship(i, usize::MAX),
-            Event::ShipOne(i) => self.ship(i, 1),
-            Event::Crash(i) => self.crash(i),
-            Event::Restart(i) => self.start(i),
-            Event::Wipe(i) => self.wipe(i),
+            Event::Begin(i) => self.begin(*i),
+            Event::Ship(i) => self.ship(*i, usize::MAX),
+            Event::ShipOne(i) => self.ship(*i, 1),
+            Event::BreakStream(i) => self.break_stream(*i),
+            Event::Crash(i) => self.crash(*i, !self.bounds.rich),
+            Event::CrashHost(i) => self.crash(*i, true),
+            Event::Wipe(i) => self.wipe(*i),
+            Event::Restart(i) => self.start(*i),
+            Event::Pause(i) => self.nodes[*i].paused = true,
+            Event::Resume(i) => {
+                self.nodes[*i].paused = false;
+                self.input(*i, Input::Tick);
+            }
             Event::SeeGone(i, j) => {
-                let (peer, process) = (NodeId(j as u32 + 1), self.nodes[j].process);
-                self.input(i, Input::ProcessGone { peer, process });
+                let (peer, process) = (id(*j), self.nodes[*j].dead_process);
+                self.input(*i, Input::ProcessGone { peer, process });
             }
-            Event::Switchover(i) => self.input(i, Input::Switchover(None)),
-            Event::Time => self.pass_time(),
+            Event::Switchover(i) => self.input(*i, Input::Switchover(None)),
+            Event::StepDown(i) => self.input(*i, Input::StepDown("told to".into())),
+            Event::Promote(i, lost) => {
+                for j in lost {
+                    self.nodes[*j].condemned = true;
+                }
+                let lost = lost.iter().map(|j| id(*j)).collect();
+                self.input(*i, Input::Promote(lost));
+            }
+            Event::Cut(from, to) => {
+                self.cut.insert((*from, *to));
+                self.losses += 1;
+            }
+            Event::Mend => self.cut.clear(),
+            Event::Time => self.pass_time(1),
+            Event::SomeTime => self.pass_time(2),
+        }
+        if let Some(violation) = self.violation.take() {
+            return Err(violation);
         }
         self.check()
     }
 
-    fn view(&self, i: usize) -> understudy::replica::View {
-        self.nodes[i]
-            .machine
-            .as_ref()
-            .expect("asked of a live node")
-            .view()
+    fn persist(&mut self, i: usize) {
+        if let Some((generation, control)) = self.nodes[i].pending.take() {
+            let fault = self.ghost.note_persisted(i, &control);
+            self.violation = self.violation.take().or(fault);
+            self.nodes[i].control = Some(*control);
+            self.input(i, Input::Persisted(generation));
+        }
+    }
+
+    fn append(&mut self, i: usize, epoch: Epoch) {
+        let time = self.clock(i).wall;
+        let time = self.nodes[i]
+            .log
+            .last()
+            .map_or(time, |rec| time.max(rec.time));
+        self.nodes[i].log.push(Rec { epoch, time });
     }
 
     fn deliver(&mut self, packet: Packet) {
-        match packet {
-            Packet::Say { to, envelope } => self.input(to, Input::Message(envelope)),
+        let to = packet.to();
+        let input = match packet {
+            Packet::Say { envelope, .. } => Input::Message(envelope),
             Packet::Ack {
-                from,
-                to,
+                from, stream, ack, ..
+            } => Input::Ack {
+                standby: id(from),
                 stream,
                 ack,
-            } => {
-                let standby = NodeId(from as u32 + 1);
-                self.input(
-                    to,
-                    Input::Ack {
-                        standby,
-                        stream,
-                        ack,
-                    },
-                );
-            }
-        }
+            },
+        };
+        self.input(to, input);
     }
 
     fn begin(&mut self, i: usize) {
         let Some(epoch) = self.nodes[i].begin.take() else {
             return;
         };
-        self.nodes[i].log.push(epoch);
+        self.append(i, epoch);
         self.nodes[i].stream = None;
         self.log_moved(i);
-        let lsn = Lsn(self.nodes[i].log.len() as u64);
-        let start = LogPos {
-            epoch,
-            lsn,
-            time: Millis(0),
-        };
+        let start = self.view_of_log(i).appended;
         self.input(i, Input::ReignBegun { epoch, start });
     }
 
-    fn ship(&mut self, i: usize, most: usize) {
+    fn ship(&mut self, i: usize, records: usize) {
         let Some(p) = self.shippable(i) else { return };
-        let epoch = self.view(p).epoch;
+        let Some(epoch) = self.reigns(p) else { return };
         let theirs = self.nodes[p].log.clone();
         if self.nodes[i].stream.is_none_or(|(e, _)| e != epoch) {
-            let own = &self.nodes[i].log;
-            let fork = own.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
-            self.nodes[i].log.truncate(fork);
-            self.nodes[i].synced = self.nodes[i].synced.min(fork);
+            let node = &mut self.nodes[i];
+            let fork = node
+                .log
+                .iter()
+                .zip(&theirs)
+                .take_while(|(a, b)| a == b)
+                .count();
+            node.log.truncate(fork);
+            node.synced = node.synced.min(fork);
+            node.handed = node.handed.min(fork);
             self.streams += 1;
             let stream = self.streams;
-            self.nodes[i].stream = Some((epoch, stream));
-            let standby = NodeId(i as u32 + 1);
-            let incarnation = self.view(i).incarnation;
-            self.input(
-                p,
-                Input::Followed {
-                    standby,
-                    incarnation,
-                    epoch,
-                    stream,
-                },
-            );
+            node.stream = Some((epoch, stream));
+            let (standby, incarnation) = (id(i), node.incarnation);
+            let followed = Input::Followed {
+                standby,
+                incarnation,
+                epoch,
+                stream,
+            };
+            self.input(p, followed);
             self.log_moved(i);
             self.input(i, Input::Matched { epoch });
         }
-        let have = self.nodes[i].log.len();
-        self.nodes[i]
-            .log
-            .extend(theirs.into_iter().skip(have).take(most));
+        let node = &mut self.nodes[i];
+        let from = node.log.len();
+        let upto = theirs.len().min(from.saturating_add(records));
+        node.log.extend_from_slice(&theirs[from..upto]);
         self.log_moved(i);
     }
 
-    fn crash(&mut self, i: usize) {
+    fn break_stream(&mut self, i: usize) {
+        let Some((_, stream)) = self.nodes[i].stream.take() else {
+            return;
+        };
+        let standby = id(i);
+        for p in 0..self.nodes.len() {
+            self.input(p, Input::StreamLost { standby, stream });
+        }
+    }
+
+    fn crash(&mut self, i: usize, host: bool) {
         let node = &mut self.nodes[i];
         node.machine = None;
+        node.paused = false;
+        node.dead_process = node.process;
         node.process += 100;
         node.pending = None;
         node.begin = None;
         node.stream = None;
-        node.log.truncate(node.synced);
+        let kept = if host { node.synced } else { node.handed };
+        node.boot += u128::from(host);
+        node.log.truncate(kept);
+        node.handed = kept;
         self.crashes += 1;
-        // Its connections die with it.
-        let lsn = NodeId(i as u32 + 1);
-        self.net.retain(|packet| match packet {
-            Packet::Say { to, .. } => *to != i,
-            Packet::Ack { to, .. } => *to != i,
-        });
-        for other in 0..self.nodes.len() {
-            if self.nodes[other].stream.is_some()
-                && self.nodes[other]
-                    .machine
-                    .as_ref()
-                    .is_some_and(|m| m.view().primary == Some(lsn))
-            {
-                self.nodes[other].stream = None;
+        // Its connections die with it; what it has sent may still arrive.
+        self.net.retain(|packet| packet.to() != i);
+        for j in 0..self.nodes.len() {
+            let follows = self.view(j).is_some_and(|view| view.primary == Some(id(i)));
+            if follows {
+                self.nodes[j].stream = None;
             }
         }
     }
 
-    /// A replaced disk: no control state, no log, another incarnation (R24, R25).
-    fn wipe(&mut self, i: usize) {
-        self.wipes += 1;
-        let mut config = (*self.configs[i]).clone();
-        config.new_incarnation += 1000;
-        self.configs[i] = Arc::new(config);
-        let node = &mut self.nodes[i];
-        node.control = None;
-        node.log.clear();
-        node.synced = 0;
-        self.start(i);
-    }
-
-    fn pass_time(&mut self) {
+    /// Moves true time to the next deadline of any node, or a part of the way.
+    fn pass_time(&mut self, part: u64) {
         self.time_steps += 1;
-        let live = self.nodes.iter().filter_map(|node| node.machine.as_ref());
-        let next = live.map(Machine::poll_deadline).min().unwrap_or(self.now);
-        self.now = next.max(Micros(self.now.0 + 1));
+        let until = |i: usize| {
+            let deadline = self.alive(i)?.poll_deadline();
+            let left = deadline.since(self.clock(i).boot).0;
+            (!self.nodes[i].paused).then_some(left * 1000 / self.rates[i] + 1)
+        };
+        let next = (0..self.nodes.len()).filter_map(until).min();
+        self.now.0 += (next.unwrap_or(100_000) / part).max(1);
         for i in 0..self.nodes.len() {
-            if self.nodes[i]
-                .machine
-                .as_ref()
-                .is_some_and(|m| m.poll_deadline() <= self.now)
-            {
+            let now = self.clock(i).boot;
+            let due = self.alive(i).is_some_and(|m| m.poll_deadline() <= now);
+            if due && !self.nodes[i].paused {
                 self.input(i, Input::Tick);
+                let spins = self.alive(i).is_some_and(|m| m.poll_deadline() <= now);
+                if spins {
+                    self.blame(format!("node {} asks for a tick that did nothing", i + 1));
+                }
             }
         }
+    }
+
+    fn blame(&mut self, what: String) {
+        self.violation = self.violation.take().or(Some(Violation(what)));
     }
 
     fn log_moved(&mut self, i: usize) {
-        let view = Self::view_of_log(&self.nodes[i]);
+        if !self.bounds.rich {
+            self.nodes[i].handed = self.nodes[i].log.len();
+        }
+        self.ghost.note_held(i, &self.nodes[i]);
+        let view = self.view_of_log(i);
         self.input(i, Input::Log(view));
     }
 
     pub fn input(&mut self, i: usize, input: Input) {
-        let now = self.now();
+        let now = self.clock(i);
         let Some(machine) = self.nodes[i].machine.as_mut() else {
             return;
         };
-        machine.handle(now, input);
+        let name = format!("{input:?}");
+        let handled = catch_unwind(AssertUnwindSafe(|| machine.handle(now, input)));
+        if handled.is_err() {
+            self.blame(format!("node {} panicked on {name}", i + 1));
+            self.nodes[i].machine = None;
+            return;
+        }
         let mut outputs = Vec::new();
         while let Some(output) = machine.poll_output() {
             outputs.push(output);
@@ -571,19 +555,18 @@ impl World {
             Output::Persist {
                 generation,
                 control,
-            } => {
-                self.nodes[i].pending = Some((generation, control));
-            }
+            } => self.nodes[i].pending = Some((generation, control)),
             Output::Send { to, envelope } => {
+                let said = self.ghost.note_said(i, to, &envelope);
+                self.violation = self.violation.take().or(said);
                 let to = to.0 as usize - 1;
                 self.send(Packet::Say { to, envelope });
             }
             Output::BeginReign { epoch } => {
                 self.nodes[i].begin = Some(epoch);
                 self.nodes[i].stream = None;
-                if self.winners.insert(epoch, i).is_some_and(|old| old != i) {
-                    self.winners.insert(epoch, usize::MAX);
-                }
+                let fault = self.ghost.note_winner(i, epoch);
+                self.violation = self.violation.take().or(fault);
             }
             Output::Acknowledge { to, ack } => {
                 if let Some((epoch, stream)) = self.nodes[i].stream
@@ -599,111 +582,41 @@ impl World {
                 }
             }
             Output::PauseWrites => self.input(i, Input::WritesPaused),
-            Output::EndReign { .. }
-            | Output::ResumeWrites(_)
-            | Output::PromoteFailed(_)
-            | Output::Report(_) => {}
+            Output::Report(report) => {
+                let log = &self.nodes[i].log;
+                let fault = self.ghost.note_report(&report, log, self.bounds.max_loss);
+                self.violation = self.violation.take().or(fault);
+            }
+            Output::EndReign { epoch, .. } => {
+                self.nodes[i].begin = None;
+                let upto = self.view(i).map_or(Lsn::ZERO, |view| view.released);
+                let at = self.clock(i).wall;
+                self.ghost.note_last(epoch, &self.nodes[i].log, upto, at);
+            }
+            Output::ResumeWrites(_) | Output::PromoteFailed(_) => {}
         }
     }
 
     fn send(&mut self, packet: Packet) {
-        let to = match &packet {
-            Packet::Say { to, .. } | Packet::Ack { to, .. } => *to,
-        };
+        let (from, to) = (packet.from(), packet.to());
         let blank = matches!(&packet, Packet::Say { envelope, .. }
-            if envelope.message == Message::Blank && self.winners.contains_key(&Epoch(1)));
-        if self.nodes[to].machine.is_none() || self.net.len() >= self.bounds.in_flight || blank {
+            if envelope.message == Message::Blank && !self.ghost.winners.is_empty());
+        if self.alive(to).is_none() || blank || self.cut.contains(&(from, to)) {
             return;
         }
-        self.net.push(packet);
-    }
-
-    fn check(&mut self) -> Result<(), Violation> {
-        let broken = |what: String| Err(Violation(what));
-        if let Some((epoch, _)) = self.winners.iter().find(|(_, who)| **who == usize::MAX) {
-            return broken(format!("two primaries won epoch {epoch}"));
+        if !self.bounds.rich {
+            self.net.retain(|old| !old.replaced_by(&packet));
         }
-        let mut reigning = Vec::new();
-        for i in 0..self.nodes.len() {
-            let Some(machine) = &self.nodes[i].machine else {
-                continue;
-            };
-            let view = machine.view();
-            if view.standing != Standing::Primary {
-                continue;
-            }
-            if view.lease_until > self.now {
-                reigning.push(i);
-            }
-            if !view.serving {
-                continue;
-            }
-            // What this primary says is released joins the ghost, and must agree with it.
-            let upto = view.released.0 as usize;
-            let log = &self.nodes[i].log;
-            if upto > log.len() {
-                return broken(format!("node {} released LSN {upto} beyond its log", i + 1));
-            }
-            for (lsn, epoch) in log.iter().enumerate().take(upto) {
-                match self.released.get(lsn) {
-                    Some(old) if old != epoch => {
-                        return broken(format!(
-                            "LSN {} was released in epoch {old} and again in epoch {epoch}",
-                            lsn + 1
-                        ));
-                    }
-                    Some(_) => {}
-                    None => self.released.push(*epoch),
-                }
-            }
-            // Every reign that serves holds all that was ever released before its epoch.
-            let missing = self
-                .released
-                .iter()
-                .enumerate()
-                .find(|(lsn, epoch)| **epoch < view.epoch && log.get(*lsn) != Some(*epoch));
-            if let Some((lsn, epoch)) = missing {
-                return broken(format!(
-                    "node {} reigns in epoch {} without LSN {} of epoch {epoch}, which was released",
-                    i + 1,
-                    view.epoch,
-                    lsn + 1
-                ));
-            }
+        if self.net.len() < self.bounds.in_flight {
+            self.net.push(packet);
         }
-        if reigning.len() > 1 {
-            return broken(format!("live leases of two primaries: nodes {reigning:?}"));
-        }
-        Ok(())
     }
 
     /// Beyond the bounds there is nothing to explore.
     pub fn out_of_bounds(&self) -> bool {
-        let epoch = |node: &Node| node.machine.as_ref().map(|machine| machine.promised().0);
+        // A forced promotion leaps; what counts is how often someone stood since.
+        let used = |machine: &Machine| machine.promised().0 % (1 << 32);
+        let epoch = |node: &Node| node.machine.as_ref().map(used);
         self.nodes.iter().filter_map(epoch).max().unwrap_or(0) > self.bounds.epochs
-    }
-
-    /// A fingerprint: equal for states from which the same can happen.
-    pub fn fingerprint(&self) -> u128 {
-        let mut net: Vec<String> = self.net.iter().map(|p| format!("{p:?}")).collect();
-        net.sort_unstable();
-        let mut low = std::hash::DefaultHasher::new();
-        let mut high = std::hash::DefaultHasher::new();
-        1u8.hash(&mut high);
-        for hasher in [&mut low, &mut high] {
-            self.nodes.hash(hasher);
-            net.hash(hasher);
-            self.now.hash(hasher);
-            (
-                self.writes,
-                self.crashes,
-                self.wipes,
-                self.losses,
-                self.time_steps,
-            )
-                .hash(hasher);
-            self.released.hash(hasher);
-        }
-        (u128::from(high.finish()) << 64) | u128::from(low.finish())
     }
 }

@@ -1,0 +1,294 @@
+//! What must hold after every step, and the ghost that remembers what no node does: every record
+//! ever released, every vote and rule ever made durable, every copy ever held.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use understudy::replica::{
+    Control, Envelope, Level, LossBound, MaxLoss, Message, Report, RuleId, Standing,
+};
+use understudy::units::{Epoch, Lsn, Millis, NodeId};
+
+use super::world::{Node, Rec, World};
+
+/// An oracle's finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation(pub String);
+
+/// What happened so far, as nobody in the world can know it.
+#[derive(Clone, Debug)]
+pub struct Ghost {
+    /// Every record released and not given up by a lossy takeover, by LSN; and when.
+    pub released: Vec<(Rec, Millis)>,
+    pub winners: BTreeMap<Epoch, usize>,
+    /// Durable votes: epoch, voter, its incarnation, whom for.
+    votes: BTreeMap<(Epoch, usize, u64), NodeId>,
+    /// The newest rule made durable, by node and incarnation.
+    recorded: BTreeMap<(usize, u64), RuleId>,
+    /// Per node: the records it has held at some time, handed over and synced.
+    held: Vec<(BTreeSet<(usize, Epoch)>, BTreeSet<(usize, Epoch)>)>,
+    /// Per node: the newest promise made durable, per incarnation.
+    promised: BTreeMap<(usize, u64), Epoch>,
+    /// What each reign has released.
+    upto: BTreeMap<Epoch, usize>,
+    judged: BTreeSet<Epoch>,
+    /// Takeovers that lost records within the budget or by force.
+    pub lossy: u64,
+}
+
+fn broken(what: String) -> Result<(), Violation> {
+    Err(Violation(what))
+}
+
+impl Ghost {
+    pub fn new(nodes: usize) -> Ghost {
+        Ghost {
+            released: Vec::new(),
+            winners: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            recorded: BTreeMap::new(),
+            held: vec![Default::default(); nodes],
+            promised: BTreeMap::new(),
+            upto: BTreeMap::new(),
+            judged: BTreeSet::new(),
+            lossy: 0,
+        }
+    }
+
+    pub fn note_held(&mut self, i: usize, node: &Node) {
+        for (lsn, rec) in node.log.iter().enumerate().take(node.handed) {
+            self.held[i].0.insert((lsn, rec.epoch));
+            if lsn < node.synced {
+                self.held[i].1.insert((lsn, rec.epoch));
+            }
+        }
+    }
+
+    /// R1, R11: promises only rise, and a vote once durable is the only one of its epoch.
+    pub fn note_persisted(&mut self, i: usize, control: &Control) -> Option<Violation> {
+        let who = (i, control.incarnation);
+        let promised = self.promised.entry(who).or_default();
+        if control.promised < *promised {
+            return Some(Violation(format!("node {} took a promise back", i + 1)));
+        }
+        *promised = control.promised;
+        if let Some(recorded) = &control.rule {
+            self.recorded.insert(who, recorded.id);
+        }
+        let vote = control.vote?;
+        let key = (control.promised, i, control.incarnation);
+        let old = *self.votes.entry(key).or_insert(vote);
+        (old != vote).then(|| {
+            let epoch = control.promised;
+            Violation(format!("node {} voted twice in epoch {epoch}", i + 1))
+        })
+    }
+
+    /// R1: what is said is durable. A later control state may replace one that was never written:
+    /// a higher promise, or a newer rule, keeps an older one's promise, too.
+    pub fn note_said(&mut self, i: usize, to: NodeId, envelope: &Envelope) -> Option<Violation> {
+        let incarnation = envelope.incarnation;
+        let promised = self.promised.get(&(i, incarnation)).copied();
+        let promised = promised.unwrap_or_default();
+        let voted = |epoch: Epoch, whom: NodeId| {
+            let vote = self.votes.get(&(epoch, i, incarnation));
+            promised > epoch || vote == Some(&whom)
+        };
+        let recorded = |rule: &RuleId| self.recorded.get(&(i, incarnation)) >= Some(rule);
+        let durable = match &envelope.message {
+            Message::VoteAnswer { epoch, refused, .. } => refused.is_some() || voted(*epoch, to),
+            Message::Vote { epoch, .. } => voted(*epoch, envelope.from),
+            Message::Recorded { rule, .. } => recorded(rule),
+            Message::BeatAnswer(answer) => !answer.lease || promised >= answer.epoch,
+            _ => true,
+        };
+        let message = &envelope.message;
+        (!durable).then(|| Violation(format!("node {} said before durable: {message:?}", i + 1)))
+    }
+
+    pub fn note_winner(&mut self, i: usize, epoch: Epoch) -> Option<Violation> {
+        let old = self.winners.insert(epoch, i);
+        (old.is_some()).then(|| Violation(format!("epoch {epoch} was won twice")))
+    }
+
+    /// A reign may release its last records and hand over in one step.
+    pub fn note_last(&mut self, epoch: Epoch, log: &[Rec], upto: Lsn, at: Millis) {
+        let known = self.released.len();
+        let newest = self.winners.keys().next_back() == Some(&epoch);
+        let agrees = self.released.iter().zip(log).all(|((a, _), b)| a == b);
+        if newest && agrees && self.upto.contains_key(&epoch) {
+            let news = log.iter().take(upto.0 as usize).skip(known);
+            self.released.extend(news.map(|rec| (*rec, at)));
+        }
+    }
+
+    /// The winner's log against everything ever released: nothing is missing, or the report says
+    /// how much may be, and someone allowed that much.
+    pub fn note_report(
+        &mut self,
+        report: &Report,
+        log: &[Rec],
+        budget: MaxLoss,
+    ) -> Option<Violation> {
+        if !self.judged.insert(report.epoch) {
+            return None;
+        }
+        let pairs = self.released.iter().zip(log);
+        let kept = pairs.take_while(|((a, _), b)| a == *b).count();
+        let lost = self.released.split_off(kept);
+        if lost.is_empty() {
+            return None;
+        }
+        self.lossy += 1;
+        let (exact, bound) = (lost.len() as u64, &report.bound);
+        let first = lost.iter().map(|(rec, _)| rec.time.0).min().unwrap_or(0);
+        let last = lost.iter().map(|(_, at)| at.0).max().unwrap_or(0);
+        let span = last.saturating_sub(first);
+        let allowed = report.forced || allows(budget, exact, span);
+        let stated = states(bound, exact, span);
+        if allowed && stated {
+            return None;
+        }
+        let (node, epoch) = (report.new_primary, report.epoch);
+        let lsn = kept + 1;
+        Some(Violation(format!(
+            "node {node} reigns in epoch {epoch} without {exact} released records from LSN {lsn} \
+             on ({span} ms); forced: {}, budget {budget:?}, stated {bound:?}",
+            report.forced
+        )))
+    }
+}
+
+fn allows(budget: MaxLoss, records: u64, span: u64) -> bool {
+    match budget {
+        MaxLoss::Nothing => false,
+        MaxLoss::Records(most) => records <= most,
+        MaxLoss::SpanMs(most) => span <= most,
+    }
+}
+
+fn states(bound: &LossBound, records: u64, span: u64) -> bool {
+    !bound.exact_zero
+        && bound.records.is_none_or(|most| records <= most)
+        && bound.span_ms.is_none_or(|most| span <= most)
+}
+
+impl World {
+    pub(super) fn check(&mut self) -> Result<(), Violation> {
+        let mut reigning = Vec::new();
+        for i in 0..self.nodes.len() {
+            let Some(view) = self.view(i) else { continue };
+            if view.standing != Standing::Primary {
+                self.check_standby(i, view.released)?;
+                continue;
+            }
+            if view.lease_until > self.clock(i).boot {
+                reigning.push(i + 1);
+            }
+            self.check_release(i)?;
+        }
+        if reigning.len() > 1 {
+            return broken(format!("live leases of two primaries: nodes {reigning:?}"));
+        }
+        Ok(())
+    }
+
+    /// R23, R29: what a standby takes for released is the beginning of what was released, once it
+    /// follows the newest reign.
+    fn check_standby(&self, i: usize, released: Lsn) -> Result<(), Violation> {
+        let newest = self.ghost.winners.keys().next_back();
+        let follows = self.nodes[i].stream.map(|(epoch, _)| epoch);
+        if follows.is_none() || follows.as_ref() != newest {
+            return Ok(());
+        }
+        let (log, upto) = (&self.nodes[i].log, released.0 as usize);
+        let ghost = self.ghost.released.iter().map(|(rec, _)| rec);
+        if upto <= log.len() && ghost.take(upto).eq(&log[..upto]) {
+            return Ok(());
+        }
+        broken(format!(
+            "standby {} takes LSN {upto} for released, wrongly: it holds {log:?}, released were {:?}",
+            i + 1,
+            self.ghost.released
+        ))
+    }
+
+    /// Whatever this primary has released since the last step.
+    fn check_release(&mut self, i: usize) -> Result<(), Violation> {
+        let Some(view) = self.view(i) else {
+            return Ok(());
+        };
+        let (upto, epoch) = (view.released.0 as usize, view.epoch);
+        let before = *self.ghost.upto.entry(epoch).or_insert(0);
+        if !view.serving || upto <= before {
+            return Ok(());
+        }
+        let node = i + 1;
+        if upto > self.nodes[i].log.len() {
+            return broken(format!("node {node} released LSN {upto} beyond its log"));
+        }
+        if view.lease_until <= self.clock(i).boot {
+            return broken(format!("node {node} released LSN {upto} without a lease"));
+        }
+        if self.ghost.winners.keys().next_back() > Some(&epoch) {
+            return broken(format!(
+                "node {node} released LSN {upto} after its epoch {epoch}"
+            ));
+        }
+        self.check_rule(i, upto)?;
+        self.ghost.upto.insert(epoch, upto);
+        let at = self.clock(i).wall;
+        for lsn in 0..upto {
+            let rec = self.nodes[i].log[lsn];
+            match self.ghost.released.get(lsn) {
+                Some((old, _)) if *old != rec => {
+                    let (old, new) = (old.epoch, rec.epoch);
+                    return broken(format!(
+                        "LSN {} was released in epoch {old} and again in epoch {new}",
+                        lsn + 1
+                    ));
+                }
+                Some(_) => {}
+                None => self.ghost.released.push((rec, at)),
+            }
+        }
+        Ok(())
+    }
+
+    /// R5 and the commit rule: a majority has recorded a rule of this epoch, and `copies` of its
+    /// members have held the newest record.
+    fn check_rule(&self, i: usize, upto: usize) -> Result<(), Violation> {
+        let (node, ghost) = (i + 1, &self.ghost);
+        let recorded = self.view(i).and_then(|view| view.rule);
+        let Some(recorded) = recorded else {
+            return broken(format!("node {node} released LSN {upto} without a rule"));
+        };
+        let (place, rule) = (recorded.id, &recorded.rule);
+        let voters = rule.voters.iter().filter(|voter| {
+            let who = (voter.id.0 as usize - 1, voter.incarnation);
+            ghost.recorded.get(&who) >= Some(&place)
+        });
+        let epoch = self.nodes[i].machine.as_ref().map(|m| m.promised());
+        if voters.count() < rule.majority() || Some(place.epoch) != epoch {
+            return broken(format!(
+                "node {node} released LSN {upto} under {place:?}, which no majority has recorded"
+            ));
+        }
+        let last = (upto - 1, self.nodes[i].log[upto - 1].epoch);
+        let copies = rule.members.iter().filter(|member| {
+            let member = member.0 as usize - 1;
+            let (handed, synced) = &ghost.held[member];
+            let received = rule.level == Level::Received && member != i;
+            if received {
+                handed.contains(&last)
+            } else {
+                synced.contains(&last)
+            }
+        });
+        if copies.count() < rule.copies as usize {
+            return broken(format!(
+                "node {node} released LSN {upto} with too few copies"
+            ));
+        }
+        Ok(())
+    }
+}
