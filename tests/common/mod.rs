@@ -231,6 +231,24 @@ impl Lab {
         Load::start(&nodes, clients, pipeline)
     }
 
+    /// For a while nobody may become primary: watched for `span`, several rounds of elections.
+    pub fn nobody_reigns(&self, ids: &[u32], span: Duration) {
+        let end = Instant::now() + span;
+        while Instant::now() < end {
+            let primary = self.cluster.primary_among(ids).expect("members");
+            assert_eq!(primary, None, "nobody may reign here");
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Waits until this node says why it does not take over.
+    pub fn says_why_not(&self, id: u32, why: &str) {
+        self.until_seen(id, &format!("a note with \"{why}\""), |seen| {
+            let mut notes = seen.notes.iter();
+            notes.any(|note| note.starts_with("No takeover by this node") && note.contains(why))
+        });
+    }
+
     /// Panics unless this node, asked as it stands, has every acknowledged write.
     pub fn has_all(&self, id: u32, ledger: &Ledger) {
         let missing = self.missing(id, ledger);

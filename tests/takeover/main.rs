@@ -2,7 +2,11 @@
 //!
 //! `UNDERSTUDY_LONG=1` lets a standby miss 1,000,000 writes instead of 20,000.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod fall_back;
+mod loss;
+mod pair;
 
 use common::Lab;
 use understudy::cli::local_cluster::Plan;
