@@ -4,9 +4,13 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod blank;
 mod fall_back;
+mod freeze;
 mod loss;
 mod pair;
+mod planned;
+mod sync_pair;
 
 use common::Lab;
 use understudy::cli::local_cluster::Plan;
