@@ -8,7 +8,7 @@
 // Each test binary compiles this file and uses a part of it.
 #![allow(dead_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -229,6 +229,50 @@ impl Lab {
         let nodes = plan.ids().filter(|id| !plan.is_witness(*id));
         let nodes: Vec<SocketAddr> = nodes.map(|id| self.addr(id)).collect();
         Load::start(&nodes, clients, pipeline)
+    }
+
+    /// For a while nobody may become primary: watched for `span`, several rounds of elections.
+    pub fn nobody_reigns(&self, ids: &[u32], span: Duration) {
+        let end = Instant::now() + span;
+        while Instant::now() < end {
+            let primary = self.cluster.primary_among(ids).expect("members");
+            assert_eq!(primary, None, "nobody may reign here");
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Waits until this node says why it does not take over.
+    pub fn says_why_not(&self, id: u32, why: &str) {
+        self.until_seen(id, &format!("a note with \"{why}\""), |seen| {
+            let mut notes = seen.notes.iter();
+            notes.any(|note| note.starts_with("No takeover by this node") && note.contains(why))
+        });
+    }
+
+    /// Writes more than the sockets' buffers hold, so that a frozen standby cannot find it there
+    /// when it wakes. Returns the keys.
+    pub fn write_past_sockets(&self, primary: u32) -> BTreeSet<String> {
+        let mut client = self.connect(primary);
+        let value = vec![b'x'; 100_000];
+        let (mut keys, mut acknowledged) = (BTreeSet::new(), 0);
+        for batch in 0..15 {
+            let mut pipe = redis::pipe();
+            for n in 0..20 {
+                let key = format!("big:{batch}:{n}");
+                pipe.cmd("SET").arg(&key).arg(&value).ignore();
+                keys.insert(key);
+            }
+            match pipe.query::<()>(&mut client) {
+                Ok(()) => acknowledged += 20,
+                // max_lag was reached: nothing more can be lost.
+                Err(error) => {
+                    assert_eq!(error.code(), Some("NOREPLICAS"), "{error}");
+                    break;
+                }
+            }
+        }
+        assert!(acknowledged > 0);
+        keys
     }
 
     /// Panics unless this node, asked as it stands, has every acknowledged write.

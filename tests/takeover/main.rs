@@ -2,7 +2,15 @@
 //!
 //! `UNDERSTUDY_LONG=1` lets a standby miss 1,000,000 writes instead of 20,000.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod blank;
+mod fall_back;
+mod freeze;
+mod loss;
+mod pair;
+mod planned;
+mod sync_pair;
 
 use common::Lab;
 use understudy::cli::local_cluster::Plan;
