@@ -3,7 +3,6 @@
 //! `cargo test --features mutants --test mutants -- --nocapture`
 
 #[path = "model/mod.rs"]
-#[allow(dead_code)] // `tests/model.rs` uses the rest.
 mod model;
 
 use model::search::walk_seeds;
@@ -50,8 +49,14 @@ macro_rules! mutants {
     };
 }
 
+/// This one is seen before the first walk: even the beginning of a cluster breaks it.
+#[test]
+#[should_panic(expected = "said before durable")]
+fn without_r1_said_before_durable() {
+    is_caught(Guard::R1);
+}
+
 mutants! {
-    without_r1_said_before_durable: R1,
     without_r5_released_before_a_rule_is_recorded: R5,
     without_r6_a_change_is_not_joint: R6,
     without_r7_alone_before_its_log_is_synced: R7,

@@ -338,7 +338,13 @@ impl Node {
                 Stats::add(&self.stats.takeovers, 1);
                 self.order(Order::BeginReign(epoch));
             }
-            Output::EndReign { epoch, why } => {
+            Output::EndReign {
+                epoch,
+                why,
+                settled,
+            } => {
+                let settled = settled.map(|lsn| (epoch, lsn));
+                self.gate.send_modify(|gate| gate.settled = settled);
                 tracing::warn!(%epoch, "stepping down: {why}");
                 let gate = *self.gate.borrow();
                 if let Ok(mut shown) = self.shown.lock() {
@@ -407,6 +413,7 @@ impl Node {
             following,
             cluster: view.cluster.unwrap_or(0),
             incarnation: view.incarnation,
+            settled: self.gate.borrow().settled,
             stopping: self.gate.borrow().stopping,
         };
         self.gate.send_if_modified(|old| {

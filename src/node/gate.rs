@@ -28,6 +28,9 @@ pub struct Gate {
     pub cluster: u128,
     /// This node's incarnation of membership.
     pub incarnation: u64,
+    /// The newest reign that this node handed over, and the last LSN that was released in it: its
+    /// successor holds all of that, so replies up to there may still go.
+    pub settled: Option<(Epoch, Lsn)>,
     /// The node is shutting down.
     pub stopping: bool,
 }
@@ -63,6 +66,7 @@ impl Gate {
             following: None,
             cluster: 0,
             incarnation: 0,
+            settled: None,
             stopping: false,
         }
     }

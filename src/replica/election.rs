@@ -134,6 +134,9 @@ impl Machine {
         }
         match &self.role {
             Role::Asking(round) if round.until <= now.boot => {
+                if round.answers.len() == 1 {
+                    self.held_back = Some("the other voters do not answer".into());
+                }
                 self.role = Role::Follower;
                 self.next_try = now.boot;
             }
@@ -282,7 +285,10 @@ impl Machine {
                 },
             );
         }
-        self.count_round(now);
+        // Before anyone has answered there is nothing to count, but where nobody has to answer.
+        if self.force.is_some() || self.other_voters().is_empty() {
+            self.count_round(now);
+        }
     }
 
     pub(super) fn on_pre_vote_answer(

@@ -158,6 +158,9 @@ pub enum Output {
     EndReign {
         /// The reign that ended.
         epoch: Epoch,
+        /// Handed over: the successor holds everything up to here, which is released, so that
+        /// what was executed before may still be answered.
+        settled: Option<Lsn>,
         /// For a person.
         why: String,
     },

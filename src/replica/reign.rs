@@ -831,7 +831,9 @@ impl Machine {
             return;
         };
         let epoch = reign.epoch;
-        self.end_reign(now, why);
+        // A handover happens only once everything is released and at the successor.
+        let settled = to.map(|_| self.released);
+        self.end_reign_settled(now, why, settled);
         for member in self.config.others().collect::<Vec<_>>() {
             self.say_at_once(member, Message::Abdicate { epoch, to });
         }
@@ -839,6 +841,10 @@ impl Machine {
 
     /// The reign is over, whatever the reason; nobody hears of it from here.
     pub(super) fn end_reign(&mut self, now: Now, why: &str) {
+        self.end_reign_settled(now, why, None);
+    }
+
+    fn end_reign_settled(&mut self, now: Now, why: &str, settled: Option<Lsn>) {
         let Role::Primary(reign) = &self.role else {
             return;
         };
@@ -849,6 +855,7 @@ impl Machine {
         self.next_try = now.boot;
         self.matched = None;
         self.outputs.push_back(Output::EndReign {
+            settled,
             epoch,
             why: why.to_string(),
         });

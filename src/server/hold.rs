@@ -118,6 +118,14 @@ fn judge(held: &Held, gate: &Gate, clock: Micros, now: Instant, patience: Durati
     let Some((epoch, lsn)) = held.wait else {
         return Verdict::Go;
     };
+    // A reign that was handed over: all of it was released under live leases before it ended, and
+    // the successor began with it. What was executed then was true then.
+    if gate
+        .settled
+        .is_some_and(|(reign, last)| reign == epoch && lsn <= last)
+    {
+        return Verdict::Go;
+    }
     if !gate.is_primary() || gate.epoch != epoch {
         return Verdict::Never(if held.wrote {
             "UNCONFIRMED this node stepped down before the write was confirmed; it may still take \
@@ -158,6 +166,7 @@ mod tests {
             following: None,
             cluster: 1,
             incarnation: 1,
+            settled: None,
             stopping: false,
         }
     }
@@ -217,6 +226,15 @@ mod tests {
             assert!(out.contains("\r\n-MASTERDOWN "), "{out}");
             assert_eq!(left, 0);
         }
+    }
+
+    #[test]
+    fn what_a_handed_over_reign_released_is_still_answered() {
+        let mut now = gate(Serves::Standby, 4, 9, 0);
+        now.settled = Some((Epoch(3), Lsn(5)));
+        assert_eq!(outcome(&now, 50, 9), ("+OK\r\n:7\r\n".to_string(), 0));
+        now.settled = Some((Epoch(3), Lsn(4)));
+        assert!(outcome(&now, 50, 9).0.starts_with("-UNCONFIRMED "));
     }
 
     #[test]

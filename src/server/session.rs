@@ -27,6 +27,11 @@ const BATCH: usize = 512;
 
 const READONLY: Reply = Reply::error("READONLY You can't write against a read only replica.");
 
+const DEPOSED: Reply = Reply::error("MASTERDOWN this node is not the primary any more; ask who is");
+
+/// How long a connection outlives the reign it was served under.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// What a connection is told to do after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
@@ -44,6 +49,8 @@ pub(super) struct Session<'a> {
     /// The reign under which this connection was served. When it is over the connection is, too:
     /// its client would go on taking this node for the primary.
     reign: Option<Epoch>,
+    /// That reign is over: until when the connection still answers.
+    lame_until: Option<Instant>,
     todo: VecDeque<Result<Command, Reply>>,
     /// More whole requests may be in the read buffer.
     unparsed: bool,
@@ -68,6 +75,7 @@ pub(super) async fn run(server: &Server, id: u64, mut stream: TcpStream, full: b
         subscriptions: Subscriptions::default(),
         last_write: Lsn::ZERO,
         reign: None,
+        lame_until: None,
         todo: VecDeque::new(),
         unparsed: false,
         hold: Hold::default(),
@@ -110,8 +118,8 @@ impl Session<'_> {
                 continue;
             }
             let room = self.hold.len() < MAX_HELD && self.hold.bytes() < MAX_HELD_BYTES;
-            let waits =
-                !self.hold.is_empty() || self.blocked_since.is_some() || self.reign.is_some();
+            let waits = !self.hold.is_empty() || self.blocked_since.is_some();
+            let timed = waits || self.lame_until.is_some();
             let deadline = self.deadline();
             tokio::select! {
                 read = stream.read_buf(&mut buffer), if idle && room && !self.closing => {
@@ -123,7 +131,7 @@ impl Session<'_> {
                 }
                 changed = reign.changed() => if changed.is_err() { return Ok(()) },
                 changed = gate.changed(), if waits => if changed.is_err() { return Ok(()) },
-                () = tokio::time::sleep_until(deadline.into()), if waits => {}
+                () = tokio::time::sleep_until(deadline.into()), if timed => {}
                 message = messages.recv(), if self.subscriptions.len() > 0 => {
                     self.on_message(message)?;
                 }
@@ -137,7 +145,11 @@ impl Session<'_> {
         let held = self.hold.deadline(patience);
         let blocked = self.blocked_since.map(|since| since + patience);
         let far = Instant::now() + Duration::from_secs(3600);
-        held.into_iter().chain(blocked).min().unwrap_or(far)
+        held.into_iter()
+            .chain(blocked)
+            .chain(self.lame_until)
+            .min()
+            .unwrap_or(far)
     }
 
     fn on_message(
@@ -175,20 +187,30 @@ impl Session<'_> {
         }
     }
 
-    /// What waits to be executed is refused, held replies get their errors, and the connection
-    /// closes: the client asks again who the primary is.
+    /// What waits to be executed, and what still comes, is refused, so that the client asks again
+    /// who the primary is. The connection is closed a moment later and not at once: closing on a
+    /// request that was not read yet would take answers already sent with it.
     fn end_with_reign(&mut self) {
         let gate = self.server.node.gate_now();
         let over = |reign: Epoch| !gate.is_primary() || gate.epoch != reign;
-        if !self.reign.is_some_and(over) || self.closing {
-            return;
+        if self.reign.is_some_and(over) {
+            self.reign = None;
+            self.lame_until = Some(Instant::now() + GRACE);
+            self.blocked_since = None;
         }
-        for _ in 0..self.todo.len() {
+        if self.lame_until.is_some_and(|until| until <= Instant::now()) {
+            self.closing = true;
+        }
+    }
+
+    /// Refuses what a client asks of a primary that is none any more.
+    fn refuse_as_deposed(&mut self) {
+        let writes: Vec<bool> = self.batch().map(KeyCommand::is_write).collect();
+        for write in writes {
             self.todo.pop_front();
-            self.answer(&READONLY);
+            let reply = if write { READONLY } else { DEPOSED };
+            self.answer(&reply);
         }
-        self.blocked_since = None;
-        self.closing = true;
     }
 
     /// Executes what can be executed now, in order.
@@ -240,6 +262,10 @@ impl Session<'_> {
 
     /// Executes the key commands at the front. An error says what to answer when it lasts.
     fn execute_keys(&mut self) -> Result<(), &'static str> {
+        if self.lame_until.is_some() {
+            self.refuse_as_deposed();
+            return Ok(());
+        }
         let gate = self.server.node.gate_now();
         match gate.serves {
             Serves::Primary | Serves::PausedPrimary => self.execute_as_primary(&gate),

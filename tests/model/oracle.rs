@@ -10,6 +10,9 @@ use understudy::units::{Epoch, Lsn, Millis, NodeId};
 
 use super::world::{Node, Rec, World};
 
+/// Nodes, and the epoch of the record that each holds.
+type Holders = BTreeSet<(usize, Epoch)>;
+
 /// An oracle's finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation(pub String);
@@ -25,7 +28,7 @@ pub struct Ghost {
     /// The newest rule made durable, by node and incarnation.
     recorded: BTreeMap<(usize, u64), RuleId>,
     /// Per node: the records it has held at some time, handed over and synced.
-    held: Vec<(BTreeSet<(usize, Epoch)>, BTreeSet<(usize, Epoch)>)>,
+    held: Vec<(Holders, Holders)>,
     /// Per node: the newest promise made durable, per incarnation.
     promised: BTreeMap<(usize, u64), Epoch>,
     /// What each reign has released.

@@ -116,14 +116,14 @@ fn takes_over_within(plan: Plan, cluster_keys: &str) {
     }
 
     let mut client = lab.connect(standby);
-    let lacks = |key: &String| -> bool {
+    let mut lacks = |key: &str| -> bool {
         let there: bool = redis::cmd("EXISTS")
             .arg(key)
             .query(&mut client)
             .expect("the new primary answers");
         !there
     };
-    let missing: BTreeSet<String> = written.iter().cloned().filter(lacks).collect();
+    let missing: BTreeSet<String> = written.iter().filter(|key| lacks(key)).cloned().collect();
     let file = PathBuf::from(exact["file"].as_str().expect("a file"));
     let file = lab.data_dir(primary).join(file);
     let (count, discarded) = keys_in(&file.to_string_lossy());

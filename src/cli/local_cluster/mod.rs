@@ -243,9 +243,21 @@ impl LocalCluster {
         Ok(())
     }
 
-    /// Freezes the process: SIGSTOP.
+    /// Freezes the process: SIGSTOP. Returns once all of it stands still; until then it may go on
+    /// answering.
     pub fn freeze(&mut self, id: u32) -> Result<(), LocalError> {
-        self.signal(id, Signal::STOP)
+        self.signal(id, Signal::STOP)?;
+        let pid = self
+            .node_mut(id)?
+            .process
+            .as_ref()
+            .map(std::process::Child::id);
+        let Some(pid) = pid else { return Ok(()) };
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < deadline && !stands_still(pid) {
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     /// Thaws the process: SIGCONT.
@@ -472,6 +484,18 @@ fn io_error(what: &str, error: io::Error) -> LocalError {
         what: what.to_owned(),
         error,
     }
+}
+
+/// Whether every thread of a process is stopped.
+fn stands_still(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return true;
+    };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(')')
+            .is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
+    })
 }
 
 #[cfg(test)]
