@@ -96,6 +96,9 @@ fn begin_reign(node: &Arc<Node>, epoch: Epoch) {
 }
 
 fn apply_to(node: &Arc<Node>, upto: Lsn) -> Result<(), String> {
+    // The applier may still be at a batch that it began while this node followed. (A standby that
+    // won right after its copy once applied a record twice over, and the process died of it.)
+    let _alone = node.rewriting.lock().map_err(|error| error.to_string())?;
     let released = node.gate_now().released;
     let log = node.store.log();
     while node.store.applied() < upto {
