@@ -473,12 +473,17 @@ impl Writer {
         let mut keys = Vec::new();
         for _ in 0..self.pipeline {
             let key = format!("{}:{sequence}", self.name);
-            pipe.cmd("SET").arg(&key).arg(&key);
+            pipe.cmd("SET").arg(&key).arg(&key).ignore();
             keys.push(key);
             *sequence += 1;
         }
-        match pipe.query::<Vec<String>>(&mut connection) {
-            Ok(_) => {
+        // A pipeline of one is a plain command, so that its error is the error.
+        let answer = match keys.as_slice() {
+            [key] => redis::cmd("SET").arg(key).arg(key).query(&mut connection),
+            _ => pipe.query::<()>(&mut connection),
+        };
+        match answer {
+            Ok(()) => {
                 self.acked.fetch_add(keys.len() as u64, Ordering::Relaxed);
                 self.ledger.acked.extend(keys);
                 Some(connection)

@@ -54,6 +54,11 @@ fn a_thawed_primary_answers_nothing_stale() {
     let load = lab.load(3, 1);
     load.more(100);
     lab.cluster.freeze(first).expect("it runs");
+    // The signal takes a moment to stop every thread; an answer before that is none after a thaw.
+    crate::common::until("silence", || {
+        let says = lab.cluster.cluster_json(first).expect("a member");
+        says.is_none().then_some(())
+    });
     for stream in &mut asked_before {
         // It lies in the socket's buffer until the thaw.
         stream

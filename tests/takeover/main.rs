@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod blank;
+mod catch_up;
 mod fall_back;
 mod freeze;
 mod loss;

@@ -1,0 +1,84 @@
+//! A standby that was down catches up while writes go on: from the log, or by a snapshot where the
+//! log no longer reaches back.
+
+use std::path::Path;
+
+use understudy::cli::local_cluster::Plan;
+
+use crate::common::{Lab, PATIENCE, long};
+
+/// LSN of the oldest record that a log still has, by its first segment's name.
+fn oldest_lsn(data_dir: &Path) -> u64 {
+    let segments = std::fs::read_dir(data_dir.join("wal")).expect("it has a log");
+    let names = segments.map(|entry| entry.expect("it is readable").file_name());
+    let first = names.filter_map(|name| name.to_str()?.strip_suffix(".wal")?.parse().ok());
+    first.min().expect("it has a segment")
+}
+
+/// Stops the standby, writes much, starts it again under load, and expects it to become the same.
+fn catches_up(more_toml: &str, writes: u64) -> (Lab, u32, u32, u64) {
+    let (mut lab, primary) = Lab::start(Plan {
+        more_toml: more_toml.to_owned(),
+        ..Plan::pair_with_witness("t")
+    });
+    let standby = 3 - primary;
+    let ended = lab.cluster.stop(standby, PATIENCE).expect("it runs");
+    assert!(ended, "SIGTERM ends it");
+    let last = lab
+        .seen_by(primary)
+        .member(primary)
+        .and_then(|own| own.synced_lsn);
+    lab.until_seen(primary, "the fall-back", |seen| seen.mode_state != "ok");
+    let mut client = lab.connect(primary);
+    for batch in 0..writes / 1000 {
+        let mut pipe = redis::pipe();
+        for n in 0..1000 {
+            // Over 50,000 keys, so that a long run does not measure memory.
+            let key = format!("fill:{}", (batch * 1000 + n) % 50_000);
+            pipe.cmd("SET").arg(key).arg(batch).ignore();
+        }
+        pipe.query::<()>(&mut client)
+            .expect("the primary goes on alone");
+    }
+    let load = lab.load(2, 1);
+    load.more(20);
+    lab.cluster.start(standby).expect("it starts");
+    assert_eq!(lab.ready(), primary);
+    lab.until_seen(primary, "semi-sync again", |seen| seen.mode_state == "ok");
+    load.more(50);
+    let ledger = load.stop();
+    lab.caught_up(standby, primary);
+    lab.has_all(standby, &ledger);
+    let mut there = lab.connect(standby);
+    for key in (0..writes.min(50_000)).step_by(997) {
+        let mut get = redis::cmd("GET");
+        get.arg(format!("fill:{key}"));
+        let values = [&mut there, &mut client].map(|c| get.query::<Option<String>>(c));
+        let [there, here] = values.map(|value| value.expect("both answer"));
+        assert!(here.is_some());
+        assert_eq!(there, here, "fill:{key}");
+    }
+    (lab, primary, standby, last.expect("it knows its log"))
+}
+
+#[test]
+fn a_standby_catches_up_from_the_log_while_writes_go_on() {
+    let writes = if long() { 1_000_000 } else { 20_000 };
+    let (mut lab, primary, standby, _) = catches_up("", writes);
+    // What it caught up with is good for a takeover.
+    lab.cluster.kill9(primary).expect("it runs");
+    assert_eq!(lab.primary_among(&[standby]), standby);
+}
+
+#[test]
+fn a_standby_catches_up_by_a_snapshot_where_the_log_was_cut() {
+    let small = "[wal]\nsegment_size = \"128 KiB\"\nretain = \"256 KiB\"\n";
+    let (mut lab, primary, standby, last) = catches_up(small, 20_000);
+    let oldest = oldest_lsn(&lab.data_dir(primary));
+    assert!(
+        oldest > last + 1,
+        "the log reaches back to LSN {oldest}, the standby ended at {last}: no snapshot was needed"
+    );
+    lab.cluster.kill9(primary).expect("it runs");
+    assert_eq!(lab.primary_among(&[standby]), standby);
+}
