@@ -116,7 +116,7 @@ fn takes_over_within(plan: Plan, cluster_keys: &str) {
     }
 
     let mut client = lab.connect(standby);
-    let mut lacks = |key: &str| -> bool {
+    let mut lacks = |key: &String| -> bool {
         let there: bool = redis::cmd("EXISTS")
             .arg(key)
             .query(&mut client)
