@@ -55,11 +55,12 @@ pub(super) async fn next(reader: &mut StreamReader) -> Result<(Epoch, StreamMess
 pub(super) async fn serve(
     node: Arc<Node>,
     info: PeerInfo,
+    stream: u64,
     reader: StreamReader,
     writer: StreamWriter,
 ) {
     let standby = info.node;
-    match lead(&node, &info, reader, writer).await {
+    match lead(&node, &info, stream, reader, writer).await {
         Ok(()) => {}
         Err(StreamEnd::Read(_) | StreamEnd::Write(_)) => {
             tracing::info!("node {standby}: its stream broke");
@@ -71,6 +72,7 @@ pub(super) async fn serve(
 async fn lead(
     node: &Arc<Node>,
     info: &PeerInfo,
+    stream: u64,
     mut reader: StreamReader,
     mut writer: StreamWriter,
 ) -> Result<(), StreamEnd> {
@@ -120,7 +122,13 @@ async fn lead(
             )));
         }
     }
-    ship(node, &follow, epoch, log_reader, reader, writer).await
+    let stream = Stream {
+        number: stream,
+        epoch,
+        reader,
+        writer,
+    };
+    ship(node, &follow, log_reader, stream).await
 }
 
 fn objection(node: &Node, epoch: Epoch, follow: &Follow) -> Option<String> {
@@ -222,15 +230,27 @@ async fn send_snapshot(
     Ok(log_reader)
 }
 
+/// A standby's stream once it has begun.
+struct Stream {
+    /// Rises with each connection that a standby makes.
+    number: u64,
+    epoch: Epoch,
+    reader: StreamReader,
+    writer: StreamWriter,
+}
+
 async fn ship(
     node: &Arc<Node>,
     follow: &Follow,
-    epoch: Epoch,
     log_reader: Reader,
-    reader: StreamReader,
-    writer: StreamWriter,
+    stream: Stream,
 ) -> Result<(), StreamEnd> {
-    let stream = super::clock::boot_time().0;
+    let Stream {
+        number: stream,
+        epoch,
+        reader,
+        writer,
+    } = stream;
     let standby = follow.node;
     let incarnation = follow.membership_incarnation;
     node.enter([Input::Followed {

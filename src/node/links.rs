@@ -144,6 +144,8 @@ pub(super) async fn listen(node: Arc<Node>, listener: PeerListener, data: tokio:
     loop {
         match listener.accept().await {
             Ok((stream, from, unproven)) => {
+                // Numbered here, in the order of their coming, and not where they are served.
+                let arrival = super::clock::boot_time().0;
                 let node = Arc::clone(&node);
                 let data = data.clone();
                 tokio::spawn(async move {
@@ -151,7 +153,7 @@ pub(super) async fn listen(node: Arc<Node>, listener: PeerListener, data: tokio:
                     let result = welcome(&node, stream).await;
                     drop(unproven);
                     match result {
-                        Ok(Some(link)) => attend(node, link, &data).await,
+                        Ok(Some(link)) => attend(node, link, arrival, &data).await,
                         Ok(None) => {}
                         Err(why) => tracing::debug!("{from}: {why}"),
                     }
@@ -192,12 +194,12 @@ async fn welcome(node: &Node, stream: TcpStream) -> Result<Option<Link>, String>
     }
 }
 
-async fn attend(node: Arc<Node>, link: Link, data: &tokio::runtime::Handle) {
+async fn attend(node: Arc<Node>, link: Link, arrival: u64, data: &tokio::runtime::Handle) {
     let (info, reader, writer) = link;
     match info.kind {
         ConnectionKind::Heartbeat => hear_all(&node, &info, reader, writer).await,
         ConnectionKind::Stream => {
-            data.spawn(lead::serve(node, info, reader, writer));
+            data.spawn(lead::serve(node, info, arrival, reader, writer));
         }
         ConnectionKind::Probe => {}
     }

@@ -695,6 +695,9 @@ impl Machine {
     pub(super) fn on_followed(&mut self, id: NodeId, incarnation: u64, epoch: Epoch, stream: u64) {
         if let Role::Primary(reign) = &mut self.role
             && reign.epoch == epoch
+            // A standby that connected again may be heard before its first connection was served;
+            // the late one then took the cursor, and took it along when it ended a moment later.
+            && reign.standbys.get(&id).is_none_or(|cursor| cursor.stream <= stream)
         {
             let zero = Lsn::ZERO;
             let cursor = Cursor {
