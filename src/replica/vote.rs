@@ -58,8 +58,14 @@ impl Machine {
             // A blank node joins as a learner: known to the cluster, counted nowhere (R24).
             self.change_control(|control| control.cluster = cluster);
         }
-        self.believe_in(now, from, &beat);
-        let lease = self.counts() && self.answers_are_seen(now, &beat);
+        // R16: a primary that hears no answer has no lease here, and must not keep this node from
+        // an election either: its beats are no reason to believe in it.
+        let known = self.leader.is_some_and(|leader| leader.epoch == beat.epoch);
+        let seen = self.answers_are_seen(now, known, &beat);
+        if seen {
+            self.believe_in(now, from, &beat);
+        }
+        let lease = self.counts() && seen;
         if lease {
             if beat.lease > self.control.longest_lease {
                 self.change_control(|control| control.longest_lease = beat.lease);
@@ -95,10 +101,7 @@ impl Machine {
         self.refusals.clear();
         let released = match self.leader {
             Some(leader) if leader.epoch == beat.epoch => leader.released,
-            _ => {
-                self.unseen_answer = None;
-                Lsn::ZERO
-            }
+            _ => Lsn::ZERO,
         };
         self.leader = Some(Leader {
             id: from,
@@ -125,7 +128,10 @@ impl Machine {
 
     /// R16: a voter whose answers go unseen for one lease stops renewing, or one-way loss would
     /// leave a primary without a lease that nobody may replace.
-    fn answers_are_seen(&mut self, now: Now, beat: &Beat) -> bool {
+    fn answers_are_seen(&mut self, now: Now, known: bool, beat: &Beat) -> bool {
+        if !known {
+            self.unseen_answer = None;
+        }
         match self.unseen_answer {
             Some((seq, _)) if beat.echo >= seq => {
                 self.unseen_answer = Some((beat.seq, now.boot));
