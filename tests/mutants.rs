@@ -59,7 +59,6 @@ fn without_r1_said_before_durable() {
 mutants! {
     without_r5_released_before_a_rule_is_recorded: R5,
     without_r6_a_change_is_not_joint: R6,
-    without_r7_alone_before_its_log_is_synced: R7,
     without_r8_older_records_released_alone: R8,
     without_r10_newest_rule: R10NewestRule,
     without_r10_any_log_wins: R10Log,

@@ -151,7 +151,10 @@ impl World {
                 return false;
             };
             let silent = (data - self.bounds.silent as usize..data).contains(&i);
-            let counts = silent || rule.rule.counts(super::world::id(i), own.incarnation);
+            // R22: a disk that a person declared lost comes back only blank; not counting it is
+            // right. (Seed 35 of the witness: ordered before, carried out after it was replaced.)
+            let lost = rule.rule.is_lost(super::world::id(i), own.incarnation);
+            let counts = silent || lost || rule.rule.counts(super::world::id(i), own.incarnation);
             let follows = i == primary || own.primary == Some(super::world::id(primary));
             let holds = i >= data || self.nodes[i].log == self.nodes[primary].log;
             let knows = i >= data || own.released == view.released;
