@@ -320,8 +320,17 @@ impl Machine {
             }
         }
         if by_old && proposal.recorded_by_majority_of(&proposal.recorded.rule) {
-            reign.active = Some(proposal.recorded.clone());
+            let rule = proposal.recorded.clone();
+            reign.active = Some(rule.clone());
             reign.proposal = None;
+            // Those who do not vote are told, too, and at once: a forced promotion may have nobody
+            // else to ask.
+            let votes = |id: &NodeId| rule.rule.voters.iter().any(|voter| voter.id == *id);
+            let silent: Vec<NodeId> = self.config.others().filter(|id| !votes(id)).collect();
+            for to in silent {
+                let (epoch, rule) = (reign.epoch, rule.clone());
+                self.say_at_once(to, Message::Propose { epoch, rule });
+            }
         }
     }
 

@@ -196,8 +196,12 @@ impl Machine {
                 self.deferred.insert(from, asked);
             }
             Some(Refusal::NewerLog) if self.suspicion.is_some() => {
-                // The better log stands first: no reason to wait for this node's rank.
-                self.next_try = self.next_try.min(now.boot);
+                // The better log stands first: no reason to wait longer. By rank all the same: two
+                // better logs that were asked in one moment stood in one moment, split the votes,
+                // and were asked again (seed 63 of three data nodes at level received).
+                let gone = self.suspicion.and_then(|suspicion| suspicion.gone);
+                let wait = self.config.interval.0 / 8 * self.config.rank(gone);
+                self.next_try = self.next_try.min(now.boot.plus(Micros(wait)));
             }
             _ => {}
         }
