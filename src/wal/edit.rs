@@ -11,7 +11,7 @@ use super::log::{Log, LogClosed, State};
 use super::record::{ChainPoint, Kind, records};
 use super::recover::cut;
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use crate::units::{Epoch, Lsn, Millis};
+use crate::units::{Lsn, Millis};
 
 /// What a node gave up when it rejoined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,10 +152,5 @@ impl Log {
         drop(state);
         self.rewound(start.lsn);
         Ok(())
-    }
-
-    /// The reign that wrote the last record.
-    pub fn last_epoch(&self) -> Epoch {
-        self.end().epoch
     }
 }

@@ -379,20 +379,6 @@ impl Log {
             })
     }
 
-    /// Epoch of the record at `lsn`, by the epoch history.
-    pub fn epoch_at(&self, lsn: Lsn) -> Option<Epoch> {
-        let state = self.shared.lock();
-        if lsn > state.end.lsn {
-            return None;
-        }
-        state
-            .history
-            .iter()
-            .rev()
-            .find(|(_, start)| *start <= lsn)
-            .map(|(epoch, _)| *epoch)
-    }
-
     /// Bytes of all segment files kept, as record bytes (headers and reserve left out).
     pub fn kept_bytes(&self) -> u64 {
         self.end().offset - self.oldest().offset
@@ -523,11 +509,9 @@ impl State {
         self.written = end;
         self.synced = end.lsn;
         self.rewritten += 1;
-        let first = self.history.first().copied();
         self.history.retain(|(_, start)| *start <= end.lsn);
         if self.history.is_empty() {
-            self.history
-                .push(first.map_or((end.epoch, end.lsn), |_| (end.epoch, end.lsn)));
+            self.restart_history(end);
         }
     }
 
