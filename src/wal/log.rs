@@ -1,4 +1,4 @@
-//! The log: appended in memory, written and synced in groups by one thread, read back by whoever
+//! The log: appended in memory, written and synced in groups by one writer, read back by whoever
 //! ships or applies it.
 //!
 //! ```text
@@ -20,17 +20,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::disk::Disk;
 use super::record::{self, ChainPoint, Kind, RecordError, Stamp};
 use super::recover::{self, OpenError, Recovered};
 use super::segment::{SegmentHeader, segment_path};
-use super::writer;
+use super::stepped::{Clock, machine_clock};
+use super::writer::{self, Writer};
 use crate::units::{Epoch, Lsn, Millis};
 
 /// When writes become durable.
@@ -135,6 +136,10 @@ pub(super) struct State {
     pub(super) failed: Option<Arc<str>>,
     pub(super) closing: bool,
     pub(super) writer_busy: bool,
+    /// When the write ended that must be synced before the next one (`Fsync::Always`).
+    pub(super) sync_owed: Option<Duration>,
+    /// When the last sync ended.
+    pub(super) last_sync: Duration,
     /// Epoch and LSN of each EpochStart known; the first entry is what precedes the oldest record.
     history: Vec<(Epoch, Lsn)>,
     pub(super) segments: Vec<Segment>,
@@ -143,21 +148,75 @@ pub(super) struct State {
     pub(super) rewritten: u64,
 }
 
+/// No write or sync is in flight.
+pub(super) const IDLE: u64 = u64::MAX;
+
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
     pub(super) config: LogConfig,
     pub(super) state: Mutex<State>,
     pub(super) work: Condvar,
+    /// As `work`, for whoever drives a log without a thread.
+    pub(super) stirred: Notify,
     pub(super) idle: Condvar,
     pub(super) on_progress: OnProgress,
     appended: watch::Sender<Lsn>,
-    /// Microseconds since `born` at which the write or sync in flight began; zero when idle.
+    pub(super) clock: Clock,
+    /// Microseconds on `clock` at which the write or sync in flight began; [`IDLE`] when
+    /// nothing is in flight.
     pub(super) in_flight_since: AtomicU64,
-    pub(super) born: Instant,
 }
 
 impl Shared {
+    /// What a log is before anybody drives it.
+    pub(super) fn recover(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        config: LogConfig,
+        cluster: u128,
+        start: ChainPoint,
+        on_progress: OnProgress,
+        clock: Clock,
+    ) -> Result<(Arc<Shared>, Recovered), OpenError> {
+        let recovered = recover::recover(disk.as_ref(), dir, cluster, start)?;
+        let end = recovered.end;
+        let (appended, _) = watch::channel(end.lsn);
+        let state = State {
+            open: Vec::new(),
+            open_before: end,
+            tail: VecDeque::new(),
+            unwritten: 0,
+            tail_bytes: 0,
+            end,
+            written: end,
+            synced: end.lsn,
+            failed: None,
+            closing: false,
+            writer_busy: false,
+            sync_owed: None,
+            last_sync: clock(),
+            history: recovered.history.clone(),
+            segments: recovered.segments.clone(),
+            cluster,
+            rewritten: 0,
+        };
+        let shared = Shared {
+            disk,
+            dir: dir.to_path_buf(),
+            config,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            stirred: Notify::new(),
+            idle: Condvar::new(),
+            on_progress,
+            appended,
+            clock,
+            in_flight_since: AtomicU64::new(IDLE),
+        };
+        Ok((Arc::new(shared), recovered))
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under this lock is a bug that already ended a thread; the state it left is not
         // to be trusted with anybody's data.
@@ -170,7 +229,15 @@ impl Shared {
 /// The write-ahead log of one node.
 pub struct Log {
     pub(super) shared: Arc<Shared>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    pub(super) driven: Driven,
+}
+
+/// Who does the writer's work.
+pub(super) enum Driven {
+    /// A thread, until the log is closed.
+    Thread(Mutex<Option<JoinHandle<()>>>),
+    /// The caller of [`Log::step`].
+    Steps(Mutex<Writer>),
 }
 
 impl std::fmt::Debug for Log {
@@ -203,49 +270,26 @@ impl Log {
         start: ChainPoint,
         on_progress: OnProgress,
     ) -> Result<Opened, OpenError> {
-        let recovered = recover::recover(disk.as_ref(), dir, cluster, start)?;
-        let end = recovered.end;
-        let (appended, _) = watch::channel(end.lsn);
-        let state = State {
-            open: Vec::new(),
-            open_before: end,
-            tail: VecDeque::new(),
-            unwritten: 0,
-            tail_bytes: 0,
-            end,
-            written: end,
-            synced: end.lsn,
-            failed: None,
-            closing: false,
-            writer_busy: false,
-            history: recovered.history.clone(),
-            segments: recovered.segments.clone(),
-            cluster,
-            rewritten: 0,
-        };
-        let shared = Arc::new(Shared {
+        let (shared, recovered) = Shared::recover(
             disk,
-            dir: dir.to_path_buf(),
+            dir,
             config,
-            state: Mutex::new(state),
-            work: Condvar::new(),
-            idle: Condvar::new(),
+            cluster,
+            start,
             on_progress,
-            appended,
-            in_flight_since: AtomicU64::new(0),
-            born: Instant::now(),
-        });
+            machine_clock(),
+        )?;
         let for_writer = Arc::clone(&shared);
         let writer = std::thread::Builder::new()
             .name("wal-writer".into())
-            .spawn(move || writer::run(&for_writer))
+            .spawn(move || writer::run(for_writer))
             .map_err(|source| OpenError::Io {
                 path: dir.to_path_buf(),
                 source,
             })?;
         let log = Log {
             shared,
-            writer: Mutex::new(Some(writer)),
+            driven: Driven::Thread(Mutex::new(Some(writer))),
         };
         Ok(Opened { log, recovered })
     }
@@ -317,6 +361,7 @@ impl Log {
 
     fn announce(&self, lsn: Lsn) {
         self.shared.work.notify_one();
+        self.shared.stirred.notify_one();
         // Never backwards: two appenders may come here in either order.
         self.shared.appended.send_if_modified(|seen| {
             let news = lsn > *seen;
@@ -349,12 +394,8 @@ impl Log {
     /// How long the write or sync in flight has been running.
     pub fn stalled_for(&self) -> Duration {
         match self.shared.in_flight_since.load(Ordering::Relaxed) {
-            0 => Duration::ZERO,
-            since => self
-                .shared
-                .born
-                .elapsed()
-                .saturating_sub(Duration::from_micros(since)),
+            IDLE => Duration::ZERO,
+            since => (self.shared.clock)().saturating_sub(Duration::from_micros(since)),
         }
     }
 
@@ -410,10 +451,16 @@ impl Log {
     pub fn close(&self) {
         self.shared.lock().closing = true;
         self.shared.work.notify_all();
-        let writer = self.writer.lock().expect("close does not panic").take();
-        if let Some(writer) = writer {
-            // A writer that panicked has reported nothing as synced that is not.
-            let _ = writer.join();
+        self.shared.stirred.notify_one();
+        match &self.driven {
+            Driven::Thread(writer) => {
+                let writer = writer.lock().expect("close does not panic").take();
+                if let Some(writer) = writer {
+                    // A writer that panicked has reported nothing as synced that is not.
+                    let _ = writer.join();
+                }
+            }
+            Driven::Steps(_) => while self.step().did_something() {},
         }
     }
 
@@ -421,12 +468,19 @@ impl Log {
     pub(super) fn quiesce(&self) -> MutexGuard<'_, State> {
         let mut state = self.shared.lock();
         self.shared.work.notify_all();
-        while (state.writer_busy || state.has_unwritten()) && state.failed.is_none() {
-            state = self
-                .shared
-                .idle
-                .wait(state)
-                .expect("a thread panicked while it held the log");
+        while state.writer_is_wanted() {
+            state = match &self.driven {
+                Driven::Thread(_) => self
+                    .shared
+                    .idle
+                    .wait(state)
+                    .expect("a thread panicked while it held the log"),
+                Driven::Steps(_) => {
+                    drop(state);
+                    self.step();
+                    self.shared.lock()
+                }
+            };
         }
         state
     }
@@ -438,7 +492,11 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.close();
+        // A log without a thread is dropped by a simulator that kills its node: nothing more may
+        // reach the disk then. See `open_stepped`.
+        if matches!(self.driven, Driven::Thread(_)) {
+            self.close();
+        }
     }
 }
 
@@ -449,6 +507,11 @@ impl State {
             None if self.closing => Err(LogClosed("the node is stopping".into())),
             None => Ok(()),
         }
+    }
+
+    fn writer_is_wanted(&self) -> bool {
+        let in_hand = self.writer_busy || self.sync_owed.is_some();
+        (in_hand || self.has_unwritten()) && self.failed.is_none()
     }
 
     pub(super) fn has_unwritten(&self) -> bool {

@@ -18,6 +18,7 @@ mod scan;
 mod segment;
 pub mod sim_disk;
 mod snapshot_file;
+mod stepped;
 mod writer;
 
 pub use control_file::{ControlError, ControlFile, Loaded, MAX_CONTROL_BYTES};
@@ -36,3 +37,4 @@ pub use segment::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path
 pub use snapshot_file::{
     SnapshotError, SnapshotInfo, SnapshotReceiver, SnapshotStore, SnapshotWriter,
 };
+pub use stepped::{Clock, Step};

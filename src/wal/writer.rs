@@ -1,14 +1,16 @@
-//! The thread that writes and syncs. It takes everything that arrived while the last sync ran.
+//! The writer: writes and syncs, one piece after the other. It takes everything that arrived while
+//! the last sync ran. Its own thread does the pieces ([`run`]), or whoever steps the log.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::disk::DiskFile;
-use super::log::{Fsync, Group, Progress, Shared, create_segment};
+use super::log::{Fsync, Group, IDLE, Progress, Shared, State, create_segment};
 use super::record::ChainPoint;
 use super::segment::SEGMENT_HEADER_BYTES;
+use super::stepped::Step;
 use crate::units::Lsn;
 
 /// The segment being written.
@@ -20,115 +22,156 @@ struct OpenSegment {
     rewritten: u64,
 }
 
-struct Writer<'a> {
-    shared: &'a Arc<Shared>,
+pub(super) struct Writer {
+    shared: Arc<Shared>,
     segment: Option<OpenSegment>,
-    last_sync: Instant,
 }
 
-pub(super) fn run(shared: &Arc<Shared>) {
-    let mut writer = Writer {
-        shared,
-        segment: None,
-        last_sync: Instant::now(),
-    };
-    while writer.next_group() {}
+/// What the writer has to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Write,
+    Sync,
+    /// A sync, after this long.
+    SyncIn(Duration),
+    Nothing,
+    /// The log is closed, and everything is where it belongs.
+    End,
 }
 
-impl Writer<'_> {
-    /// One round: gather, write, sync. `false` when the log is closed.
-    fn next_group(&mut self) -> bool {
-        let Some((groups, sync_only)) = self.gather() else {
-            return false;
+impl Due {
+    /// The order of the writer's work.
+    pub(super) fn of(state: &State, fsync: Fsync, now: Duration) -> Due {
+        if state.failed.is_some() {
+            return Due::End;
+        }
+        let unsynced = state.synced < state.written.lsn;
+        let sync_in = match fsync {
+            Fsync::Interval(every) if unsynced => {
+                Some(every.saturating_sub(now.saturating_sub(state.last_sync)))
+            }
+            _ => None,
         };
-        match self.write_and_sync(&groups, sync_only) {
-            Ok(()) => {
+        // The sync first: a writer that never runs dry must not put it off.
+        if state.sync_owed.is_some() || sync_in == Some(Duration::ZERO) {
+            return Due::Sync;
+        }
+        if state.has_unwritten() {
+            return Due::Write;
+        }
+        match sync_in {
+            _ if state.closing && unsynced => Due::Sync,
+            _ if state.closing => Due::End,
+            Some(left) => Due::SyncIn(left),
+            None => Due::Nothing,
+        }
+    }
+}
+
+pub(super) fn run(shared: Arc<Shared>) {
+    let mut writer = Writer::new(shared);
+    while writer.wait() {
+        writer.step();
+    }
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>) -> Writer {
+        Writer {
+            shared,
+            segment: None,
+        }
+    }
+
+    /// Waits for work. `false` when the log is closed.
+    fn wait(&self) -> bool {
+        let mut state = self.shared.lock();
+        let poisoned = "a thread panicked while it held the log";
+        loop {
+            state = match self.shared.due(&state) {
+                Due::Write | Due::Sync => return true,
+                Due::End => return false,
+                Due::SyncIn(left) => {
+                    let work = &self.shared.work;
+                    work.wait_timeout(state, left).expect(poisoned).0
+                }
+                Due::Nothing => self.shared.work.wait(state).expect(poisoned),
+            };
+        }
+    }
+
+    /// One piece of work.
+    pub(super) fn step(&mut self) -> Step {
+        let groups = {
+            let mut state = self.shared.lock();
+            let groups = match self.shared.due(&state) {
+                Due::Write => {
+                    state.seal();
+                    let from = state.tail.len() - state.unwritten;
+                    state.tail.iter().skip(from).cloned().collect()
+                }
+                Due::Sync => Vec::new(),
+                Due::SyncIn(_) | Due::Nothing | Due::End => return Step::Idle,
+            };
+            state.writer_busy = true;
+            groups
+        };
+        let done = if groups.is_empty() {
+            self.sync().map(|()| Step::Synced)
+        } else {
+            self.write_all(&groups)
+        };
+        match done {
+            Ok(step) => {
                 let mut state = self.shared.lock();
                 state.writer_busy = false;
+                if state.sync_owed.is_none() {
+                    self.shared.in_flight_since.store(IDLE, Ordering::Relaxed);
+                }
+                drop(state);
                 self.shared.idle.notify_all();
-                true
+                step
             }
             Err(error) => {
                 self.fail(&error);
-                false
+                Step::Failed
             }
         }
     }
 
-    /// Waits for work: the groups to write, and whether only a sync is due.
-    fn gather(&mut self) -> Option<(Vec<Group>, bool)> {
-        let mut state = self.shared.lock();
-        loop {
-            if state.has_unwritten() {
-                state.seal();
-                state.writer_busy = true;
-                let from = state.tail.len() - state.unwritten;
-                return Some((state.tail.iter().skip(from).cloned().collect(), false));
-            }
-            let unsynced = state.synced < state.written.lsn;
-            if state.closing {
-                state.writer_busy = unsynced;
-                return unsynced.then(|| (Vec::new(), true));
-            }
-            let due = match self.shared.config.fsync {
-                Fsync::Interval(every) if unsynced => {
-                    Some(every.saturating_sub(self.last_sync.elapsed()))
-                }
-                _ => None,
-            };
-            let poisoned = "a thread panicked while it held the log";
-            match due {
-                Some(Duration::ZERO) => {
-                    state.writer_busy = true;
-                    return Some((Vec::new(), true));
-                }
-                Some(left) => {
-                    state = self
-                        .shared
-                        .work
-                        .wait_timeout(state, left)
-                        .expect(poisoned)
-                        .0;
-                }
-                None => state = self.shared.work.wait(state).expect(poisoned),
-            }
-        }
-    }
-
-    fn write_and_sync(&mut self, groups: &[Group], sync_only: bool) -> io::Result<()> {
+    fn write_all(&mut self, groups: &[Group]) -> io::Result<Step> {
         let began = self.begin();
         for group in groups {
             self.write(group)?;
         }
-        if let Some(last) = groups.last() {
-            let progress = {
-                let mut state = self.shared.lock();
-                state.unwritten -= groups.len();
-                state.written = last.after;
-                let keep = self.shared.config.tail_bytes;
-                state.trim_tail(keep);
-                self.progress(last.after, state.synced, began.elapsed(), false)
-            };
-            (self.shared.on_progress)(&progress);
-        }
-        let due = match self.shared.config.fsync {
-            Fsync::Always => true,
-            Fsync::Interval(every) => sync_only || self.last_sync.elapsed() >= every,
-            Fsync::Os => sync_only,
+        let now = (self.shared.clock)();
+        let progress = {
+            let mut state = self.shared.lock();
+            state.unwritten -= groups.len();
+            state.written = groups.last().map_or(state.written, |last| last.after);
+            let keep = self.shared.config.tail_bytes;
+            state.trim_tail(keep);
+            if self.shared.config.fsync == Fsync::Always {
+                // In flight until it is synced, however long it takes the driver to go on.
+                state.sync_owed = Some(now);
+            }
+            self.progress(
+                state.written,
+                state.synced,
+                now.saturating_sub(began),
+                false,
+            )
         };
-        if due {
-            self.sync()?;
-        }
-        self.shared.in_flight_since.store(0, Ordering::Relaxed);
-        Ok(())
+        (self.shared.on_progress)(&progress);
+        let bytes = groups.iter().map(|group| group.bytes.len()).sum();
+        Ok(Step::Wrote { bytes })
     }
 
-    fn begin(&self) -> Instant {
-        let now = Instant::now();
-        let micros = now.duration_since(self.shared.born).as_micros() as u64;
+    fn begin(&self) -> Duration {
+        let now = (self.shared.clock)();
         self.shared
             .in_flight_since
-            .store(micros.max(1), Ordering::Relaxed);
+            .store(now.as_micros() as u64, Ordering::Relaxed);
         now
     }
 
@@ -204,7 +247,7 @@ impl Writer<'_> {
         rewritten: u64,
         before: ChainPoint,
     ) -> io::Result<OpenSegment> {
-        let (segment, file) = create_segment(self.shared, cluster, before)?;
+        let (segment, file) = create_segment(&self.shared, cluster, before)?;
         self.shared.lock().segments.push(segment);
         Ok(OpenSegment {
             file,
@@ -215,19 +258,26 @@ impl Writer<'_> {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let Some(segment) = &self.segment else {
-            return Ok(());
+        let (upto, owed) = {
+            let state = self.shared.lock();
+            (state.written, state.sync_owed)
         };
-        let began = self.begin();
-        let upto = self.shared.lock().written;
-        segment.file.sync_data()?;
-        self.last_sync = Instant::now();
+        let began = match owed {
+            Some(since) => since,
+            None => self.begin(),
+        };
+        if let Some(segment) = &self.segment {
+            segment.file.sync_data()?;
+        }
+        let now = (self.shared.clock)();
         let progress = {
             let mut state = self.shared.lock();
+            state.last_sync = now;
+            state.sync_owed = None;
             // Groups written to a segment that is being sealed are not `written` yet; they are
             // counted with the next sync.
             state.synced = state.synced.max(upto.lsn);
-            self.progress(state.written, state.synced, began.elapsed(), true)
+            self.progress(state.written, state.synced, now.saturating_sub(began), true)
         };
         (self.shared.on_progress)(&progress);
         Ok(())
@@ -253,6 +303,7 @@ impl Writer<'_> {
             }
         };
         self.shared.idle.notify_all();
+        self.shared.stirred.notify_one();
         (self.shared.on_progress)(&progress);
     }
 }
