@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::http;
-use crate::node::{self, File, Settings};
+use crate::node::{self, File, RealHost, Settings};
 use crate::replica::Mode;
 use crate::server::{self, Server};
 
@@ -96,7 +96,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     for note in settings.notes() {
         tracing::info!("{note}");
     }
-    let running = node::start(settings).await?;
+    let running = node::start(settings, RealHost::new()).await?;
     let server = Server::new(running.node.clone());
     tracing::info!(
         "node {} of cluster {}: clients on {}, members on {}, HTTP on {}",

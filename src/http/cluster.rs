@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde_json::{Value, json};
 
 use super::Shared;
-use crate::node::{Acknowledged, ExactLoss, MemberSettings, Serves, Takeover, boot_time};
+use crate::node::{Acknowledged, ExactLoss, MemberSettings, Serves, Takeover};
 use crate::replica::{Cause, Kind, LossBound, Standing, View};
 use crate::server::mode_state;
 use crate::units::{Micros, NodeId};
@@ -137,14 +137,14 @@ fn describe(server: &Shared, view: &View, member: &MemberSettings) -> Value {
         "lag": lag_bytes,
         "lag_records": lag_records,
         "lag_ms": lag_ms,
-        "lease_ms": lease.map(remaining_ms),
+        "lease_ms": lease.map(|until| remaining_ms(until, server.node.host.boot_time())),
         "connected": known.connected,
         "self": own,
     })
 }
 
-fn remaining_ms(until: Micros) -> u64 {
-    until.since(boot_time()).as_ms().min(86_400_000)
+fn remaining_ms(until: Micros, now: Micros) -> u64 {
+    until.since(now).as_ms().min(86_400_000)
 }
 
 fn of_self(server: &Shared, view: &View) -> Known {
@@ -176,7 +176,7 @@ fn of_other(server: &Shared, view: &View, member: &MemberSettings) -> Known {
     let cursor = view.standbys.iter().find(|standby| standby.id == id);
     let reigns = server.node.gate_now().is_primary();
     let witness = member.member.kind == Kind::Witness;
-    let now = boot_time();
+    let now = server.node.host.boot_time();
     let answers = view
         .leases
         .iter()

@@ -7,13 +7,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Shared;
-use crate::node::{Gate, Serves, boot_time, parse_bytes};
+use crate::node::{Gate, Serves, parse_bytes};
 
 type Health = (StatusCode, Json<Value>);
 
-fn is_leader(gate: &Gate) -> bool {
+fn is_leader(server: &Shared, gate: &Gate) -> bool {
     let reigns = matches!(gate.serves, Serves::Primary | Serves::PausedPrimary);
-    reigns && gate.lease_until > boot_time()
+    reigns && gate.lease_until > server.node.host.boot_time()
 }
 
 fn answer(server: &Shared, ok: bool) -> Health {
@@ -47,7 +47,7 @@ fn answer(server: &Shared, ok: bool) -> Health {
 }
 
 pub(super) async fn primary(State(server): State<Shared>) -> Health {
-    let ok = is_leader(&server.node.gate_now());
+    let ok = is_leader(&server, &server.node.gate_now());
     answer(&server, ok)
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn replica(State(server): State<Shared>, Query(query): Query<La
 pub(super) async fn read_only(State(server): State<Shared>, Query(query): Query<Lag>) -> Health {
     let gate = server.node.gate_now();
     let standby = gate.serves == Serves::Standby && within(&server, &query);
-    answer(&server, standby || is_leader(&gate))
+    answer(&server, standby || is_leader(&server, &gate))
 }
 
 /// Bytes in the log that readers here do not see yet; a standby cut off from its primary does not
@@ -88,13 +88,16 @@ fn within(server: &Shared, query: &Lag) -> bool {
 
 pub(super) async fn health(State(server): State<Shared>) -> Health {
     let gate = server.node.gate_now();
-    let ok = is_leader(&gate) || matches!(gate.serves, Serves::Standby | Serves::Witness);
+    let ok = is_leader(&server, &gate) || matches!(gate.serves, Serves::Standby | Serves::Witness);
     answer(&server, ok)
 }
 
 pub(super) async fn readiness(State(server): State<Shared>) -> Health {
     let gate = server.node.gate_now();
-    answer(&server, is_leader(&gate) || gate.serves == Serves::Standby)
+    answer(
+        &server,
+        is_leader(&server, &gate) || gate.serves == Serves::Standby,
+    )
 }
 
 pub(super) async fn liveness(State(server): State<Shared>) -> Health {

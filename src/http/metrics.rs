@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Shared;
-use crate::node::{Stats, boot_time};
+use crate::node::Stats;
 use crate::replica::ModeState;
 
 pub(super) async fn metrics(State(server): State<Shared>) -> impl IntoResponse {
@@ -62,7 +62,10 @@ fn gauges(server: &Shared, registry: &mut Registry) {
         .max()
         .unwrap_or(0);
     let lease_ms = if gate.is_primary() {
-        gate.lease_until.since(boot_time()).as_ms().min(86_400_000)
+        gate.lease_until
+            .since(node.host.boot_time())
+            .as_ms()
+            .min(86_400_000)
     } else {
         0
     };

@@ -1,10 +1,9 @@
-//! The node's clocks. The only place that reads one for the takeover machine.
+//! The machine's own clocks, and its chance: what a real host reads.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::replica::Now;
 use crate::units::{Micros, Millis};
 
 /// `CLOCK_BOOTTIME`: goes on while the machine is suspended, never jumps (R12).
@@ -19,14 +18,6 @@ pub fn wall() -> Millis {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     Millis(since.as_millis() as u64)
-}
-
-/// Both.
-pub fn now() -> Now {
-    Now {
-        boot: boot_time(),
-        wall: wall(),
-    }
 }
 
 /// The host's boot id (R14); zero where the system does not tell, which counts as always the same.

@@ -581,9 +581,9 @@ impl Settings {
     }
 
     /// The machine's configuration; the numbers drawn at start are the caller's.
-    pub fn machine(&self, process: u64, boot: u128) -> crate::replica::Config {
+    pub fn machine(&self, process: u64, host: &dyn super::Host) -> crate::replica::Config {
         let micros = |span: Duration| Micros(span.as_micros() as u64);
-        let drawn = || u128::from(super::clock::draw());
+        let drawn = || u128::from(host.draw());
         crate::replica::Config {
             id: self.id,
             members: self.members.iter().map(|m| m.member).collect(),
@@ -601,9 +601,9 @@ impl Settings {
             refused_is_dead: self.refused_is_dead,
             bootstrap: self.bootstrap,
             new_cluster_id: (drawn() << 64 | drawn()).max(1),
-            new_incarnation: super::clock::draw(),
+            new_incarnation: host.draw(),
             process,
-            boot,
+            boot: host.boot_id(),
         }
     }
 

@@ -8,15 +8,14 @@
 //! Lock order: the driver's lock, then the log's. Nobody who holds the store's lock enters here.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::clock;
 use super::config::Settings;
 use super::gate::{Gate, Serves};
+use super::host::{Host, Seen};
 use super::links::Word;
 use super::reports::{ExactLoss, Reports};
 use super::stats::Stats;
@@ -24,7 +23,7 @@ use super::store::Store;
 use crate::peer::{Identity, VersionRange};
 use crate::replica::{Ack, Control, Input, Kind, LogView, Machine, Output, Report, Standing, View};
 use crate::units::{Epoch, Lsn, Micros, NodeId};
-use crate::wal::{ControlFile, Fsync, Progress, SnapshotStore};
+use crate::wal::{ChainPoint, ControlFile, Fsync, Progress, SnapshotStore};
 
 /// What the steward is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +60,7 @@ type Generation = (u64, Box<Control>);
 #[derive(Debug, Default)]
 pub(super) struct PersistSlot {
     pub(super) next: Mutex<(Option<Generation>, bool)>,
-    pub(super) changed: Condvar,
+    pub(super) changed: Notify,
 }
 
 struct Driver {
@@ -87,6 +86,8 @@ pub(super) struct Standpoint {
 pub struct Node {
     /// What the operator said.
     pub settings: Settings,
+    /// What it stands on.
+    pub host: Arc<dyn Host>,
     /// The data.
     pub store: Arc<Store>,
     /// Counters.
@@ -104,7 +105,7 @@ pub struct Node {
     pub(super) outboxes: BTreeMap<NodeId, mpsc::Sender<Word>>,
     pub(super) orders: mpsc::UnboundedSender<Order>,
     pub(super) acks: watch::Sender<Ack>,
-    pub(super) history: std::sync::mpsc::Sender<News>,
+    pub(super) history: mpsc::UnboundedSender<News>,
     pub(super) persist: Arc<PersistSlot>,
     pub(super) timer: Notify,
     /// Held while history is rewritten and while it is applied: a reader's map of a segment that
@@ -130,6 +131,7 @@ impl std::fmt::Debug for Node {
 /// What `start` has made before there is a node.
 pub(super) struct Parts {
     pub(super) settings: Settings,
+    pub(super) host: Arc<dyn Host>,
     pub(super) store: Arc<Store>,
     pub(super) reports: Reports,
     pub(super) snapshots: SnapshotStore,
@@ -138,7 +140,7 @@ pub(super) struct Parts {
     pub(super) outboxes: BTreeMap<NodeId, mpsc::Sender<Word>>,
     pub(super) orders: mpsc::UnboundedSender<Order>,
     pub(super) exact_from: Lsn,
-    pub(super) history: std::sync::mpsc::Sender<News>,
+    pub(super) history: mpsc::UnboundedSender<News>,
 }
 
 /// For the historian.
@@ -149,8 +151,14 @@ pub(super) enum News {
 }
 
 /// Writes the history, off everybody's way.
-pub(super) fn run_historian(node: &Node, news: &std::sync::mpsc::Receiver<News>) {
-    while let Ok(item) = news.recv() {
+pub(super) async fn run_historian(node: Arc<Node>, mut news: mpsc::UnboundedReceiver<News>) {
+    loop {
+        let item = tokio::select! {
+            item = news.recv() => item,
+            () = node.stopping.cancelled() => news.try_recv().ok(),
+        };
+        let Some(item) = item else { return };
+        node.host.disk_works().await;
         match item {
             News::Report(report) => node.reports.keep(*report),
             News::Discarded(epoch, loss) => node.reports.discarded(epoch, loss),
@@ -166,6 +174,7 @@ impl Node {
     pub(super) fn new(parts: Parts) -> Node {
         Node {
             settings: parts.settings,
+            host: parts.host,
             store: parts.store,
             stats: Stats::default(),
             reports: parts.reports,
@@ -291,7 +300,7 @@ impl Node {
     /// Tells the machine, and does what it says.
     pub fn enter(&self, inputs: impl IntoIterator<Item = Input>) {
         let mut driver = self.driver();
-        let now = clock::now();
+        let now = self.host.now();
         let log = self.log_view();
         if log != driver.last_log {
             driver.last_log = log;
@@ -314,6 +323,7 @@ impl Node {
     }
 
     fn carry_out(&self, output: Output) {
+        self.host.observe(Seen::Said(&output));
         match output {
             Output::Persist {
                 generation,
@@ -432,6 +442,18 @@ impl Node {
         }
     }
 
+    /// The digest of the keyspace and the record after which it is taken; `None` while the
+    /// keyspace is not exact (a fuzzy snapshot without its log, a rebuild).
+    pub fn digest(&self) -> Option<(ChainPoint, u64)> {
+        let standpoint = *self
+            .standpoint
+            .lock()
+            .expect("the standpoint is only read and set");
+        let (applied, digest) = self.store.digest();
+        let exact = !standpoint.rebuilding && applied.lsn >= standpoint.exact_from;
+        exact.then_some((applied, digest))
+    }
+
     fn serves(&self, view: &View) -> Serves {
         if self.settings.kind() == Kind::Witness {
             return Serves::Witness;
@@ -468,7 +490,7 @@ impl Node {
         if let Ok(mut slot) = self.persist.next.lock() {
             slot.1 = true;
         }
-        self.persist.changed.notify_all();
+        self.persist.changed.notify_one();
         self.timer.notify_one();
     }
 
@@ -488,31 +510,29 @@ impl Node {
 }
 
 /// Writes control state, one generation at a time, until the node stops or the disk fails.
-pub(super) fn run_persister(node: &Arc<Node>, mut file: ControlFile) {
+pub(super) async fn run_persister(node: Arc<Node>, mut file: ControlFile) {
     let slot = Arc::clone(&node.persist);
     loop {
-        let (generation, control) = {
+        let (work, stopping) = {
             let mut next = slot.next.lock().expect("the slot is only moved in and out");
-            loop {
-                if let Some(work) = next.0.take() {
-                    break work;
-                }
-                if next.1 {
-                    return;
-                }
-                let timeout = Duration::from_secs(3600);
-                next = slot
-                    .changed
-                    .wait_timeout(next, timeout)
-                    .expect("as above")
-                    .0;
-            }
+            (next.0.take(), next.1)
         };
+        let Some((generation, control)) = work else {
+            if stopping {
+                return;
+            }
+            slot.changed.notified().await;
+            continue;
+        };
+        node.host.disk_works().await;
         let stored = serde_json::to_vec(&control)
             .map_err(|error| error.to_string())
             .and_then(|bytes| file.store(&bytes).map_err(|error| error.to_string()));
         match stored {
-            Ok(()) => node.enter([Input::Persisted(generation)]),
+            Ok(()) => {
+                node.host.observe(Seen::Durable(&control));
+                node.enter([Input::Persisted(generation)]);
+            }
             Err(why) => {
                 // Never retried: what the disk holds now is not known.
                 tracing::error!("control state was not written: {why}");

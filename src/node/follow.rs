@@ -7,15 +7,15 @@ use super::driver::{News, Node};
 use super::lead::{StreamEnd, StreamReader, StreamWriter, next};
 use super::reports::{Acknowledged, ExactLoss};
 use super::stats::Stats;
-use crate::peer::{
-    self, ConnectionKind, Follow, Matched, SnapshotOffer, StreamMessage, connect, dial,
-    set_up_socket,
-};
+use crate::peer::{self, ConnectionKind, Follow, Matched, SnapshotOffer, StreamMessage, connect};
 use crate::replica::Input;
 use crate::units::{Epoch, Lsn, NodeId};
 use crate::wal::{ChainPoint, Discarded};
 
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Longest time that a stream's bytes may stay unacknowledged.
+const STREAM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Follows the primary of this epoch until the stream ends. Dropped at any await point it leaves
 /// nothing half done: every change of log and keyspace happens between two of them.
@@ -29,7 +29,8 @@ pub(super) async fn follow(
     writer.flush().await?;
     let from = match next(&mut reader).await? {
         (_, StreamMessage::Matched(matched)) => {
-            tokio::task::block_in_place(|| accept_match(node, primary, &matched))?;
+            node.host
+                .blocking(|| accept_match(node, primary, &matched))?;
             matched.fork
         }
         (_, StreamMessage::SnapshotOffer(offer)) => {
@@ -72,15 +73,15 @@ async fn open(node: &Node, primary: NodeId) -> Result<(StreamReader, StreamWrite
             "node {primary} is not in this node's configuration"
         )));
     };
-    let stream = dial(&member.peer_addr, PATIENCE)
+    let network = node.host.network();
+    let socket = network
+        .dial(&member.peer_addr, PATIENCE, STREAM_PATIENCE)
         .await
         .map_err(|error| other(&error))?;
-    set_up_socket(&stream, Duration::from_secs(5)).map_err(|error| other(&error))?;
-    let (reader, writer) = stream.into_split();
     let identity = node.identity();
     let (_, reader, writer) = connect(
-        reader,
-        writer,
+        socket.reader,
+        socket.writer,
         &identity,
         ConnectionKind::Stream,
         primary,
@@ -272,7 +273,8 @@ async fn take_snapshot(
                         "the snapshot is longer than offered".into(),
                     ));
                 }
-                tokio::task::block_in_place(|| receiver.write(&bytes))
+                node.host
+                    .blocking(|| receiver.write(&bytes))
                     .map_err(|error| other(&error))?;
             }
             (_, StreamMessage::SnapshotEnd { bytes }) if bytes == received => break,
@@ -287,7 +289,7 @@ async fn take_snapshot(
             return Err(StreamEnd::Other("another epoch began".into()));
         }
     }
-    tokio::task::block_in_place(|| {
+    node.host.blocking(|| {
         let (info, path) = receiver.finish().map_err(|error| other(&error))?;
         let alone = node.rewriting.lock();
         let _alone = alone.map_err(|_| StreamEnd::Other("a task panicked".into()))?;

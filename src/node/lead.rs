@@ -4,13 +4,12 @@
 use std::sync::Arc;
 
 use thiserror::Error;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::driver::Node;
 use super::snapshots;
 use crate::peer::{
-    Follow, FramedReader, FramedWriter, Matched, PeerInfo, ReadError, SnapshotOffer, StreamError,
-    StreamMessage, WriteError, frame,
+    Follow, FramedReader, FramedWriter, Matched, PeerInfo, ReadError, ReadHalf, SnapshotOffer,
+    StreamError, StreamMessage, WriteError, WriteHalf, frame,
 };
 use crate::replica::{Ack, Input};
 use crate::units::{Epoch, Lsn, NodeId};
@@ -38,8 +37,8 @@ pub(super) enum StreamEnd {
     Other(String),
 }
 
-pub(super) type StreamReader = FramedReader<OwnedReadHalf>;
-pub(super) type StreamWriter = FramedWriter<OwnedWriteHalf>;
+pub(super) type StreamReader = FramedReader<ReadHalf>;
+pub(super) type StreamWriter = FramedWriter<WriteHalf>;
 
 /// The next message; an orderly end is an end, too.
 pub(super) async fn next(reader: &mut StreamReader) -> Result<(Epoch, StreamMessage), StreamEnd> {
@@ -203,8 +202,9 @@ async fn send_snapshot(
         .await
         .map_err(|error| StreamEnd::Other(error.to_string()))?;
     let log_reader = node.store.log().reader(begin)?;
-    let node_for_read = Arc::clone(node);
-    let raw = tokio::task::block_in_place(|| node_for_read.snapshots.raw(&path))
+    let raw = node
+        .host
+        .blocking(|| node.snapshots.raw(&path))
         .map_err(|error| StreamEnd::Other(error.to_string()))?;
     let bytes = raw.len() as u64;
     writer.push(

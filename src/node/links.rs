@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::driver::Node;
 use super::lead;
 use super::reports::ExactLoss;
 use crate::peer::{
-    Accepted, Backoff, Connected, ConnectionKind, DialError, FrameKind, PeerInfo, PeerListener,
-    accept, connect, control, dial, set_up_socket,
+    Accepted, Backoff, Connected, ConnectionKind, DialError, FrameKind, FramedReader, FramedWriter,
+    Listener, PeerInfo, ReadHalf, Socket, WriteHalf, accept, connect, control,
 };
 use crate::replica::{Envelope, Input};
 use crate::units::{Epoch, NodeId};
@@ -41,7 +40,7 @@ pub(super) async fn speak(node: Arc<Node>, peer: NodeId, mut words: mpsc::Receiv
     let mut backoff = Backoff::new(
         Duration::from_millis(5),
         Duration::from_millis(500),
-        super::clock::draw(),
+        node.host.draw(),
     );
     let mut known: Option<u64> = None;
     let mut complained = false;
@@ -88,21 +87,20 @@ enum Failure {
     Other(String),
 }
 
-type Link = Connected<tokio::net::tcp::OwnedReadHalf, tokio::net::tcp::OwnedWriteHalf>;
+type Link = Connected<ReadHalf, WriteHalf>;
 
 async fn open(node: &Node, addr: &str, peer: NodeId) -> Result<Link, Failure> {
-    let stream = match dial(addr, PATIENCE).await {
-        Ok(stream) => stream,
+    let network = node.host.network();
+    let socket = match network.dial(addr, PATIENCE, node.settings.lease).await {
+        Ok(socket) => socket,
         Err(DialError::Refused { .. }) => return Err(Failure::Refused),
         Err(error) => return Err(Failure::Other(error.to_string())),
     };
     let other = |error: &dyn std::fmt::Display| Failure::Other(error.to_string());
-    set_up_socket(&stream, node.settings.lease).map_err(|error| other(&error))?;
-    let (reader, writer) = stream.into_split();
     let identity = node.identity();
     connect(
-        reader,
-        writer,
+        socket.reader,
+        socket.writer,
         &identity,
         ConnectionKind::Heartbeat,
         peer,
@@ -115,8 +113,8 @@ async fn open(node: &Node, addr: &str, peer: NodeId) -> Result<Link, Failure> {
 /// Says words until the connection breaks; the other side never speaks on it.
 async fn say_all(
     words: &mut mpsc::Receiver<Word>,
-    mut reader: crate::peer::FramedReader<tokio::net::tcp::OwnedReadHalf>,
-    mut writer: crate::peer::FramedWriter<tokio::net::tcp::OwnedWriteHalf>,
+    mut reader: FramedReader<ReadHalf>,
+    mut writer: FramedWriter<WriteHalf>,
 ) {
     loop {
         tokio::select! {
@@ -140,24 +138,24 @@ async fn say_all(
 }
 
 /// Takes connections from members, for as long as the node lives.
-pub(super) async fn listen(node: Arc<Node>, listener: PeerListener, data: tokio::runtime::Handle) {
+pub(super) async fn listen(node: Arc<Node>, listener: Box<dyn Listener>) {
     loop {
         match listener.accept().await {
-            Ok((stream, from, unproven)) => {
+            Ok((socket, unproven)) => {
                 // Numbered here, in the order of their coming, and not where they are served.
-                let arrival = super::clock::boot_time().0;
+                let arrival = node.host.boot_time().0;
+                let host = Arc::clone(&node.host);
                 let node = Arc::clone(&node);
-                let data = data.clone();
-                tokio::spawn(async move {
-                    let _ = set_up_socket(&stream, node.settings.lease);
-                    let result = welcome(&node, stream).await;
+                host.spawn_here(Box::pin(async move {
+                    let from = socket.peer;
+                    let result = welcome(&node, socket).await;
                     drop(unproven);
                     match result {
-                        Ok(Some(link)) => attend(node, link, arrival, &data).await,
+                        Ok(Some(link)) => attend(node, link, arrival).await,
                         Ok(None) => {}
                         Err(why) => tracing::debug!("{from}: {why}"),
                     }
-                });
+                }));
             }
             Err(error) => {
                 tracing::warn!("taking a member's connection failed: {error}");
@@ -167,7 +165,7 @@ pub(super) async fn listen(node: Arc<Node>, listener: PeerListener, data: tokio:
     }
 }
 
-async fn welcome(node: &Node, stream: TcpStream) -> Result<Option<Link>, String> {
+async fn welcome(node: &Node, socket: Socket) -> Result<Option<Link>, String> {
     let identity = node.identity();
     let settings = &node.settings;
     let admission = |info: &PeerInfo| {
@@ -186,20 +184,28 @@ async fn welcome(node: &Node, stream: TcpStream) -> Result<Option<Link>, String>
             ))
         }
     };
-    let (reader, writer) = stream.into_split();
-    match accept(reader, writer, &identity, &admission, PATIENCE).await {
+    match accept(
+        socket.reader,
+        socket.writer,
+        &identity,
+        &admission,
+        PATIENCE,
+    )
+    .await
+    {
         Ok(Accepted::Connection(link)) => Ok(Some(link)),
         Ok(Accepted::Probe(_)) => Ok(None),
         Err(error) => Err(error.to_string()),
     }
 }
 
-async fn attend(node: Arc<Node>, link: Link, arrival: u64, data: &tokio::runtime::Handle) {
+async fn attend(node: Arc<Node>, link: Link, arrival: u64) {
     let (info, reader, writer) = link;
     match info.kind {
         ConnectionKind::Heartbeat => hear_all(&node, &info, reader, writer).await,
         ConnectionKind::Stream => {
-            data.spawn(lead::serve(node, info, arrival, reader, writer));
+            let host = Arc::clone(&node.host);
+            host.spawn(Box::pin(lead::serve(node, info, arrival, reader, writer)));
         }
         ConnectionKind::Probe => {}
     }
@@ -208,8 +214,8 @@ async fn attend(node: Arc<Node>, link: Link, arrival: u64, data: &tokio::runtime
 async fn hear_all(
     node: &Node,
     info: &PeerInfo,
-    mut reader: crate::peer::FramedReader<tokio::net::tcp::OwnedReadHalf>,
-    _writer: crate::peer::FramedWriter<tokio::net::tcp::OwnedWriteHalf>,
+    mut reader: FramedReader<ReadHalf>,
+    _writer: FramedWriter<WriteHalf>,
 ) {
     while let Ok(Some(frame)) = reader.next().await {
         if frame.kind != FrameKind::Control {

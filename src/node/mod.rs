@@ -17,6 +17,7 @@ mod config;
 mod driver;
 mod follow;
 mod gate;
+mod host;
 mod lead;
 mod links;
 mod reports;
@@ -26,13 +27,13 @@ mod stats;
 mod steward;
 mod store;
 
-pub use clock::{boot_time, draw, wall};
 pub use config::{
     ClusterFile, ConfigError, File, HeartbeatFile, LimitsFile, MemberFile, MemberSettings,
     Settings, Span, Text, WalFile, parse, parse_bytes, parse_member, read,
 };
 pub use driver::{Node, NodeEvent};
 pub use gate::{Gate, Serves};
+pub use host::{Apart, Host, RealHost, Seen, Task};
 pub use reports::{Acknowledged, ExactLoss, Reports, Takeover};
 pub use snapshots::NoSnapshot;
 pub use start::{Running, StartError, start};

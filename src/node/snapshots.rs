@@ -82,7 +82,7 @@ pub(super) async fn for_standby(node: &Arc<Node>) -> Result<(Lsn, Lsn, PathBuf),
 /// synced (R30).
 pub(super) async fn make(node: &Arc<Node>) -> Result<(Lsn, Lsn, PathBuf), NoSnapshot> {
     let epoch = node.gate_now().epoch;
-    let began = std::time::Instant::now();
+    let began = node.host.boot_time();
     let begin = node.store.read().applied;
     let mut writer = node.snapshots.create(node.gate_now().cluster, begin)?;
     let mut cursor = WalkCursor::default();
@@ -96,7 +96,7 @@ pub(super) async fn make(node: &Arc<Node>) -> Result<(Lsn, Lsn, PathBuf), NoSnap
                 .walk_chunk(&mut cursor, BLOCK_BYTES, &mut block)
         };
         if !block.is_empty() {
-            tokio::task::block_in_place(|| writer.block(&block))?;
+            node.host.blocking(|| writer.block(&block))?;
         }
         if done {
             break;
@@ -108,11 +108,11 @@ pub(super) async fn make(node: &Arc<Node>) -> Result<(Lsn, Lsn, PathBuf), NoSnap
         writer.abandon()?;
         return Err(error);
     }
-    let path = tokio::task::block_in_place(|| writer.finish(end))?;
+    let path = node.host.blocking(|| writer.finish(end))?;
     tracing::info!(
         "snapshot of LSN {} to {end} finished in {} ms",
         begin.lsn,
-        began.elapsed().as_millis()
+        node.host.boot_time().since(began).as_ms()
     );
     Ok((begin.lsn, end, path))
 }

@@ -8,19 +8,19 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use super::clock;
 use super::config::Settings;
 use super::driver::{Node, Parts, run_historian, run_persister};
+use super::host::{Apart, Host, Task};
 use super::links;
 use super::reports::Reports;
 use super::snapshots;
 use super::steward;
 use super::store::Store;
-use crate::peer::{ListenError, PeerListener, listen};
+use crate::peer::{ListenError, Listener};
 use crate::replica::{Control, Input, LogPos, LogView, Machine};
 use crate::units::Micros;
 use crate::wal::{
-    ControlError, ControlFile, Disk, Held, Loaded, Log, LogConfig, OpenError, Progress, RealDisk,
+    ControlError, ControlFile, Disk, Held, Loaded, Log, LogConfig, OpenError, Progress,
     SnapshotError, SnapshotStore,
 };
 
@@ -92,8 +92,7 @@ pub enum StartError {
 pub struct Running {
     /// The node.
     pub node: Arc<Node>,
-    control: Option<std::thread::JoinHandle<()>>,
-    persister: Option<std::thread::JoinHandle<()>>,
+    apart: Vec<Apart>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     _lock: Box<dyn Held>,
 }
@@ -184,15 +183,18 @@ fn check_owner(disk: &dyn Disk, settings: &Settings) -> Result<(), StartError> {
 }
 
 /// Starts a node: afterwards it takes part in its cluster. Clients are `server`'s business.
-pub async fn start(settings: Settings) -> Result<Running, StartError> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, StartError> {
+    let disk = host.disk();
     // The port first: a node that cannot have it must not touch its promises.
-    let listener = listen(&settings.peer_addr, MAX_UNPROVEN).await?;
-    let found = tokio::task::block_in_place(|| look_at_disk(&disk, &settings))?;
+    let network = host.network();
+    let listener = network
+        .listen(&settings.peer_addr, MAX_UNPROVEN, settings.lease)
+        .await?;
+    let found = host.blocking(|| look_at_disk(&disk, &settings))?;
     let cell: Arc<OnceLock<Weak<Node>>> = Arc::default();
-    let log = tokio::task::block_in_place(|| open_log(&disk, &settings, &found, &cell))?;
-    let process = clock::draw();
-    let config = Arc::new(settings.machine(process, clock::boot_id()));
+    let log = host.blocking(|| open_log(&host, &settings, &found, &cell))?;
+    let process = host.draw();
+    let config = Arc::new(settings.machine(process, host.as_ref()));
     let end = log.end();
     let position = LogPos {
         epoch: end.epoch,
@@ -205,8 +207,13 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         synced: end.lsn,
         applied: found.loaded.begin.lsn,
     };
-    let machine = Machine::new(config, found.control, view, clock::now());
-    let store = Arc::new(Store::new(log, found.loaded.keyspace, found.loaded.begin));
+    let machine = Machine::new(config, found.control, view, host.now());
+    let store = Arc::new(Store::new(
+        Arc::clone(&host),
+        log,
+        found.loaded.keyspace,
+        found.loaded.begin,
+    ));
     let (orders, orders_to) = mpsc::unbounded_channel();
     let (mut outboxes, mut inboxes) = (BTreeMap::new(), Vec::new());
     for member in settings
@@ -218,10 +225,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         outboxes.insert(member.member.id, sender);
         inboxes.push((member.member.id, receiver));
     }
-    let (history, news) = std::sync::mpsc::channel();
+    let (history, news) = mpsc::unbounded_channel();
     let reports = Reports::load(Arc::clone(&disk), &settings.data_dir);
     let node = Arc::new(Node::new(Parts {
         settings,
+        host: Arc::clone(&host),
         store,
         reports,
         snapshots: found.snapshots,
@@ -234,27 +242,43 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     }));
     // Set once, just above the only other user: the log's writer, idle until something is written.
     let _ = cell.set(Arc::downgrade(&node));
-    let persister = spawn_persister(&node, found.file)?;
-    spawn_historian(&node, news)?;
-    let control = spawn_control(&node, listener, inboxes)?;
+    let apart = |name: &'static str, task: Task| {
+        let failed = at_path(Path::new(name));
+        host.spawn_apart(name, task).map_err(failed)
+    };
+    let persister = run_persister(Arc::clone(&node), found.file);
+    let mut aside = vec![
+        apart("control-writer", Box::pin(persister))?,
+        apart(
+            "historian",
+            Box::pin(run_historian(Arc::clone(&node), news)),
+        )?,
+        apart(
+            "control",
+            Box::pin(run_control(Arc::clone(&node), listener, inboxes)),
+        )?,
+    ];
+    if !host.has_threads() {
+        let steps = step_log(Arc::clone(&node));
+        aside.push(apart("wal-writer", Box::pin(steps))?);
+    }
     let tasks = vec![
-        tokio::spawn(steward::run(Arc::clone(&node), orders_to)),
-        tokio::spawn(steward::apply_released(Arc::clone(&node))),
-        tokio::spawn(snapshots::keep(Arc::clone(&node))),
-        tokio::spawn(expire(Arc::clone(&node))),
+        host.spawn(Box::pin(steward::run(Arc::clone(&node), orders_to))),
+        host.spawn(Box::pin(steward::apply_released(Arc::clone(&node)))),
+        host.spawn(Box::pin(snapshots::keep(Arc::clone(&node)))),
+        host.spawn(Box::pin(expire(Arc::clone(&node)))),
     ];
     node.enter([Input::Tick]);
     Ok(Running {
         node,
-        control: Some(control),
-        persister: Some(persister),
+        apart: aside,
         tasks,
         _lock: found.lock,
     })
 }
 
 fn open_log(
-    disk: &Arc<dyn Disk>,
+    host: &Arc<dyn Host>,
     settings: &Settings,
     found: &Found,
     cell: &Arc<OnceLock<Weak<Node>>>,
@@ -276,14 +300,14 @@ fn open_log(
         }
     });
     let dir = settings.data_dir.as_path();
-    let opened = Log::open(
-        Arc::clone(disk),
-        dir,
-        config,
-        cluster,
-        found.loaded.begin,
-        on_progress,
-    )?;
+    let (disk, begin) = (host.disk(), found.loaded.begin);
+    let opened = if host.has_threads() {
+        Log::open(disk, dir, config, cluster, begin, on_progress)?
+    } else {
+        let clock = Arc::clone(host);
+        let clock = Arc::new(move || Duration::from_micros(clock.boot_time().0));
+        Log::open_stepped(disk, dir, config, cluster, begin, on_progress, clock)?
+    };
     let recovered = &opened.recovered;
     if let Some(why) = &recovered.torn {
         tracing::warn!("cut a torn tail behind LSN {} ({why})", recovered.end.lsn);
@@ -296,62 +320,35 @@ fn open_log(
     Ok(Arc::new(opened.log))
 }
 
-fn spawn_persister(
-    node: &Arc<Node>,
-    file: ControlFile,
-) -> Result<std::thread::JoinHandle<()>, StartError> {
-    let node = Arc::clone(node);
-    std::thread::Builder::new()
-        .name("control-writer".into())
-        .spawn(move || run_persister(&node, file))
-        .map_err(at_path(Path::new("thread control-writer")))
-}
-
-fn spawn_historian(
-    node: &Arc<Node>,
-    news: std::sync::mpsc::Receiver<super::driver::News>,
-) -> Result<(), StartError> {
-    let weak = Arc::clone(node);
-    std::thread::Builder::new()
-        .name("historian".into())
-        .spawn(move || run_historian(&weak, &news))
-        .map(drop)
-        .map_err(at_path(Path::new("thread historian")))
-}
-
-fn spawn_control(
-    node: &Arc<Node>,
-    listener: PeerListener,
+/// The control plane: speaking, listening, and the timer.
+async fn run_control(
+    node: Arc<Node>,
+    listener: Box<dyn Listener>,
     inboxes: Vec<(crate::units::NodeId, mpsc::Receiver<links::Word>)>,
-) -> Result<std::thread::JoinHandle<()>, StartError> {
-    let data = tokio::runtime::Handle::current();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(at_path(Path::new("control runtime")))?;
-    // The listener was made on the other runtime; it moves to this one.
-    let node = Arc::clone(node);
-    std::thread::Builder::new()
-        .name("control".into())
-        .spawn(move || {
-            runtime.block_on(async {
-                let links = inboxes.into_iter().map(|(peer, words)| {
-                    tokio::spawn(links::speak(Arc::clone(&node), peer, words))
-                });
-                let _links: Vec<_> = links.collect();
-                tokio::spawn(links::listen(Arc::clone(&node), listener, data));
-                keep_time(&node).await;
-            });
-        })
-        .map_err(at_path(Path::new("thread control")))
+) {
+    let host = Arc::clone(&node.host);
+    for (peer, words) in inboxes {
+        host.spawn_here(Box::pin(links::speak(Arc::clone(&node), peer, words)));
+    }
+    host.spawn_here(Box::pin(links::listen(Arc::clone(&node), listener)));
+    keep_time(&node).await;
+}
+
+/// The log's writer on a host without threads.
+async fn step_log(node: Arc<Node>) {
+    let log = Arc::clone(node.store.log());
+    while log.work().await {
+        node.host.disk_works().await;
+        log.step();
+    }
 }
 
 /// Wakes the machine when it wants to be woken, and watches over this node's own health.
 async fn keep_time(node: &Arc<Node>) {
     let longest = Duration::from_millis(100);
-    let mut last = clock::boot_time();
+    let mut last = node.host.boot_time();
     loop {
-        let now = clock::boot_time();
+        let now = node.host.boot_time();
         if node.gate_now().stopping {
             return;
         }
@@ -373,7 +370,7 @@ async fn keep_time(node: &Arc<Node>) {
             Some(why) if node.gate_now().is_primary() => node.enter([Input::StepDown(why)]),
             _ => node.enter([Input::Tick]),
         }
-        let wait = Duration::from_micros(node.deadline().since(clock::boot_time()).0);
+        let wait = Duration::from_micros(node.deadline().since(node.host.boot_time()).0);
         let wait = wait.clamp(Duration::from_micros(200), longest);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -390,7 +387,7 @@ async fn expire(node: Arc<Node>) {
             return;
         }
         let mut deleted = 0;
-        if gate.serves == super::gate::Serves::Primary && gate.lease_until > clock::boot_time() {
+        if gate.serves == super::gate::Serves::Primary && gate.lease_until > node.host.boot_time() {
             deleted = node
                 .store
                 .expire(gate.epoch, gate.released, gate.append_limit);
@@ -415,15 +412,10 @@ impl Running {
         for task in self.tasks.drain(..) {
             task.abort();
         }
-        tokio::task::block_in_place(|| {
+        let host = Arc::clone(&self.node.host);
+        host.blocking(|| {
             self.node.store.log().close();
-            for thread in [self.control.take(), self.persister.take()]
-                .into_iter()
-                .flatten()
-            {
-                // A thread that panicked has said so already.
-                let _ = thread.join();
-            }
+            self.apart.drain(..).for_each(Apart::join);
         });
     }
 }

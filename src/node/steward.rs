@@ -10,7 +10,7 @@ use super::driver::{Node, Order};
 use super::follow::follow;
 use crate::peer::Backoff;
 use crate::replica::{Input, LogPos};
-use crate::units::{Epoch, Lsn, NodeId};
+use crate::units::{Epoch, Lsn, Micros, NodeId};
 
 /// Bytes of records applied per hold of the keyspace's lock.
 const APPLY_BYTES: usize = 128 << 10;
@@ -20,7 +20,7 @@ pub(super) async fn run(node: Arc<Node>, mut orders: mpsc::UnboundedReceiver<Ord
     let mut backoff = Backoff::new(
         Duration::from_millis(5),
         Duration::from_millis(200),
-        super::clock::draw(),
+        node.host.draw(),
     );
     loop {
         let following = gate.borrow_and_update().following;
@@ -43,12 +43,12 @@ async fn follow_on(node: &Arc<Node>, following: Option<(NodeId, Epoch)>, backoff
     let Some((primary, epoch)) = following else {
         return std::future::pending().await;
     };
-    let began = std::time::Instant::now();
+    let began = node.host.boot_time();
     match follow(node, primary, epoch).await {
         Ok(()) => return,
         Err(end) => tracing::info!("following node {primary} in epoch {epoch}: {end}"),
     }
-    if began.elapsed() > Duration::from_secs(1) {
+    if node.host.boot_time().since(began) > Micros(1_000_000) {
         backoff.reset();
     }
     tokio::time::sleep(backoff.next_delay()).await;
@@ -56,7 +56,7 @@ async fn follow_on(node: &Arc<Node>, following: Option<(NodeId, Epoch)>, backoff
 
 fn carry_out(node: &Arc<Node>, order: Order) {
     match order {
-        Order::BeginReign(epoch) => tokio::task::block_in_place(|| begin_reign(node, epoch)),
+        Order::BeginReign(epoch) => node.host.blocking(|| begin_reign(node, epoch)),
         Order::EndReign(_) => node.store.end_reign(),
         Order::PauseWrites => {
             // Behind this lock no batch that saw writes allowed is under way.
@@ -128,7 +128,7 @@ pub(super) async fn apply_released(node: Arc<Node>) {
         // Only while a matched stream runs, on which released is always in the log.
         if now.following.is_some()
             && now.released > node.store.applied()
-            && let Err(why) = tokio::task::block_in_place(|| apply_some(&node, now.released))
+            && let Err(why) = node.host.blocking(|| apply_some(&node, now.released))
         {
             tracing::error!("applying records failed: {why}; this node does not serve");
             node.enter([Input::Fit(false)]);

@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use thiserror::Error;
 
+use super::host::Host;
 use crate::command::KeyCommand;
 use crate::keyspace::{EffectError, Keyspace, Plan};
 use crate::resp::Reply;
@@ -24,10 +25,10 @@ pub(super) struct Inner {
 }
 
 /// A node's data.
-#[derive(Debug)]
 pub struct Store {
     inner: RwLock<Inner>,
     log: Arc<Log>,
+    host: Arc<dyn Host>,
     applied_lsn: AtomicU64,
     random: AtomicU64,
 }
@@ -60,8 +61,22 @@ pub enum Refused {
     Closed(#[from] LogClosed),
 }
 
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("applied", &self.applied_lsn)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Store {
-    pub(super) fn new(log: Arc<Log>, keyspace: Keyspace, applied: ChainPoint) -> Store {
+    pub(super) fn new(
+        host: Arc<dyn Host>,
+        log: Arc<Log>,
+        keyspace: Keyspace,
+        applied: ChainPoint,
+    ) -> Store {
+        let random = AtomicU64::new(host.draw());
         Store {
             inner: RwLock::new(Inner {
                 keyspace,
@@ -71,7 +86,8 @@ impl Store {
             }),
             log,
             applied_lsn: AtomicU64::new(applied.lsn.0),
-            random: AtomicU64::new(super::clock::draw()),
+            random,
+            host,
         }
     }
 
@@ -83,6 +99,12 @@ impl Store {
     /// The last record visible to readers.
     pub fn applied(&self) -> Lsn {
         Lsn(self.applied_lsn.load(Ordering::Acquire))
+    }
+
+    /// The last record visible to readers, and the digest of the keyspace there.
+    pub(super) fn digest(&self) -> (ChainPoint, u64) {
+        let inner = self.read();
+        (inner.applied, inner.keyspace.digest())
     }
 
     /// Byte offset of the last record visible to readers.
@@ -132,7 +154,7 @@ impl Store {
 
     /// R32: never earlier than the newest record's time.
     fn now(&self, inner: &Inner) -> Millis {
-        super::clock::wall().max(inner.applied.time)
+        self.host.wall().max(inner.applied.time)
     }
 
     /// A standby's read: an expired key is absent, and its deletion is the primary's to log.
@@ -140,7 +162,7 @@ impl Store {
         let inner = self.read();
         let plan = inner
             .keyspace
-            .plan(command, super::clock::wall(), self.random());
+            .plan(command, self.host.wall(), self.random());
         Executed {
             reply: plan.reply,
             wait: Lsn::ZERO,

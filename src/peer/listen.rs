@@ -67,6 +67,13 @@ pub struct Unproven {
     _place: OwnedSemaphorePermit,
 }
 
+impl Unproven {
+    /// A place that this permit stands for.
+    pub fn new(place: OwnedSemaphorePermit) -> Unproven {
+        Unproven { _place: place }
+    }
+}
+
 /// Listens on `addr` (`HOST:PORT`, the first address of a name that can be bound), with at most
 /// `max_unproven` connections in the handshake at once.
 ///
@@ -138,7 +145,7 @@ impl PeerListener {
             .map_err(|_| io::Error::other("the peer listener is closed"))?;
         loop {
             match self.listener.accept().await {
-                Ok((stream, from)) => return Ok((stream, from, Unproven { _place: place })),
+                Ok((stream, from)) => return Ok((stream, from, Unproven::new(place))),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) if is_exhaustion(&error) => tokio::time::sleep(EXHAUSTED_PAUSE).await,
                 Err(error) => return Err(error),

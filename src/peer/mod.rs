@@ -23,6 +23,7 @@ pub mod frame;
 mod handshake;
 mod hello;
 mod listen;
+mod network;
 mod proof;
 mod refusal;
 pub mod stream;
@@ -41,6 +42,7 @@ pub use hello::{
     VersionRange,
 };
 pub use listen::{ListenError, PeerListener, Unproven, listen};
+pub use network::{Listener, Network, Pending, ReadHalf, Socket, Tcp, WriteHalf};
 pub use proof::{Secret, SecretError};
 pub use refusal::Refusal;
 pub use stream::{Ack, Follow, Matched, SnapshotOffer, StreamError, StreamMessage};

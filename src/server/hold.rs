@@ -1,9 +1,10 @@
 //! Replies that wait: in order, each with what it depends on.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
+use tokio::time::Instant;
 
 use crate::node::Gate;
 use crate::resp::{Reply, Version};

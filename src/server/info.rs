@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::Server;
 use super::sentinel::{host_port, run_id};
 use super::session_commands::bulk;
-use crate::node::{Serves, Stats, boot_time};
+use crate::node::{Serves, Stats};
 use crate::replica::{Kind, ModeState, View};
 use crate::resp::Reply;
 
@@ -207,7 +207,10 @@ fn own(server: &Server, view: &View, out: &mut String) {
         put(
             out,
             "lease_ms",
-            gate.lease_until.since(boot_time()).as_ms().min(1 << 40),
+            gate.lease_until
+                .since(node.host.boot_time())
+                .as_ms()
+                .min(1 << 40),
         );
     }
     if let Some(why) = &view.held_back {

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 use crate::node::{Node, NodeEvent, Stats};
@@ -127,7 +128,8 @@ pub async fn bind(addr: &str) -> Result<TcpListener, ServeError> {
 
 /// Serves clients until the node stops.
 pub async fn serve(server: Arc<Server>, listener: TcpListener) {
-    tokio::spawn(announce(Arc::clone(&server)));
+    let host = Arc::clone(&server.node.host);
+    host.spawn(Box::pin(announce(Arc::clone(&server))));
     loop {
         let taken = tokio::select! {
             taken = listener.accept() => taken,
@@ -135,13 +137,9 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener) {
         };
         match taken {
             Ok((stream, from)) => {
-                let server = Arc::clone(&server);
-                tokio::spawn(async move {
-                    let id = server.enter(from);
-                    let full = server.clients() > server.node.settings.max_clients as usize;
-                    session::run(&server, id, stream, full).await;
-                    server.leave(id);
-                });
+                // A socket that is gone already tells its session.
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(attend(Arc::clone(&server), stream, from));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: those who are in finish first.
@@ -150,6 +148,18 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener) {
             }
         }
     }
+}
+
+/// Serves one client until it goes, its reign ends or the node stops.
+pub async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
+    server: Arc<Server>,
+    stream: S,
+    from: SocketAddr,
+) {
+    let id = server.enter(from);
+    let full = server.clients() > server.node.settings.max_clients as usize;
+    session::run(&server, id, stream, full).await;
+    server.leave(id);
 }
 
 /// Tells subscribers what Sentinel would tell them.

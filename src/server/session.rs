@@ -1,19 +1,19 @@
 //! One connection: read, parse, execute, hold, answer.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 use super::Server;
 use super::hold::Hold;
 use super::pubsub::{Message, Subscriptions};
 use super::session_commands;
 use crate::command::{Command, KeyCommand};
-use crate::node::{Executed, Gate, Refused, Serves, Stats, boot_time};
+use crate::node::{Executed, Gate, Refused, Serves, Stats};
 use crate::resp::{Limits, Reply, RequestParser, Version};
 use crate::units::{Epoch, Lsn};
 
@@ -60,14 +60,16 @@ pub(super) struct Session<'a> {
     closing: bool,
 }
 
-pub(super) async fn run(server: &Server, id: u64, mut stream: TcpStream, full: bool) {
+pub(super) async fn run<S>(server: &Server, id: u64, mut stream: S, full: bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     if full {
         let _ = stream
             .write_all(b"-ERR max number of clients reached\r\n")
             .await;
         return;
     }
-    let _ = stream.set_nodelay(true);
     let mut session = Session {
         server,
         id,
@@ -88,7 +90,10 @@ pub(super) async fn run(server: &Server, id: u64, mut stream: TcpStream, full: b
 }
 
 impl Session<'_> {
-    async fn serve(&mut self, stream: &mut TcpStream) -> std::io::Result<()> {
+    async fn serve<S>(&mut self, stream: &mut S) -> std::io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let mut parser = RequestParser::new(Limits::default());
         let mut buffer = BytesMut::with_capacity(16 << 10);
         let mut out = BytesMut::with_capacity(16 << 10);
@@ -131,7 +136,7 @@ impl Session<'_> {
                 }
                 changed = reign.changed() => if changed.is_err() { return Ok(()) },
                 changed = gate.changed(), if waits => if changed.is_err() { return Ok(()) },
-                () = tokio::time::sleep_until(deadline.into()), if timed => {}
+                () = tokio::time::sleep_until(deadline), if timed => {}
                 message = messages.recv(), if self.subscriptions.len() > 0 => {
                     self.on_message(message)?;
                 }
@@ -305,7 +310,7 @@ impl Session<'_> {
     }
 
     fn execute_as_primary(&mut self, gate: &Gate) -> Result<(), &'static str> {
-        if boot_time() >= gate.lease_until {
+        if self.server.node.host.boot_time() >= gate.lease_until {
             return Err("CLUSTERDOWN no majority of voters renews this primary's lease");
         }
         let mut done: Vec<Executed> = Vec::new();
@@ -377,7 +382,7 @@ impl Session<'_> {
         }
         let node = &self.server.node;
         let gate = node.gate_now();
-        let clock = boot_time();
+        let clock = node.host.boot_time();
         let done = self
             .hold
             .let_go(&gate, clock, node.settings.write_timeout, out);

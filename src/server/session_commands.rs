@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::session::{After, Session};
 use super::{ClientInfo, info, sentinel};
 use crate::command::{ClientCommand, HelloCommand, SessionCommand, glob_matches};
-use crate::node::{Serves, wall};
+use crate::node::Serves;
 use crate::replica::Kind;
 use crate::resp::{Reply, Version};
 
@@ -57,7 +57,7 @@ pub(super) fn answer(session: &mut Session<'_>, command: SessionCommand) -> Afte
         }
         SessionCommand::Wait { .. } => copies(session),
         SessionCommand::Time => {
-            let now = wall().0;
+            let now = session.server.node.host.wall().0;
             let (seconds, micros) = (now / 1000, now % 1000 * 1000);
             Reply::Array(vec![bulk(seconds), bulk(micros)])
         }
