@@ -16,6 +16,8 @@
 // Each test binary compiles this file and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+mod chain;
+mod events;
 mod explain;
 mod operation;
 mod search;

@@ -17,6 +17,7 @@
 
 use std::collections::HashSet;
 
+use super::events::Events;
 use super::operation::Operation;
 use super::space::{Act, MISSING, Problem, Saw, StateId, makes, needs, step};
 
@@ -62,9 +63,9 @@ pub fn dead_ends(operations: &[&Operation]) -> Vec<Option<Vec<u8>>> {
 
 /// A placement: some open operations, then an answered one.
 #[derive(Clone, Debug, Default)]
-struct Choice {
-    chain: Vec<u32>,
-    operation: u32,
+pub struct Choice {
+    pub chain: Vec<u32>,
+    pub operation: u32,
 }
 
 /// A configuration and what is left to try from it.
@@ -78,96 +79,11 @@ struct Frame {
     complete: bool,
 }
 
-/// The list of events of operations not yet placed, in the order of ticks; begins before ends at
-/// the same tick. Position 0 is the head.
-struct Events {
-    /// Operation and whether it is its end.
-    what: Vec<(u32, bool)>,
-    next: Vec<u32>,
-    previous: Vec<u32>,
-    /// Per operation: where it begins and ends.
-    places: Vec<(u32, u32)>,
-}
-
-impl Events {
-    fn new(problem: &Problem) -> Events {
-        let mut order: Vec<(u64, bool, u32)> = Vec::new();
-        for (number, known) in (0_u32..).zip(&problem.known) {
-            order.push((known.begin, false, number));
-            order.push((known.end.max(known.begin), true, number));
-        }
-        order.sort_unstable();
-        let mut what = vec![(u32::MAX, false)];
-        let mut places = vec![(0, 0); problem.known.len()];
-        for (place, (_, is_end, operation)) in (1_u32..).zip(order) {
-            what.push((operation, is_end));
-            let places = &mut places[operation as usize];
-            if is_end {
-                places.1 = place;
-            } else {
-                places.0 = place;
-            }
-        }
-        let all = u32::try_from(what.len()).expect("events fit into 32 bits");
-        Events {
-            next: (0..all).map(|place| (place + 1) % all).collect(),
-            previous: (0..all).map(|place| (place + all - 1) % all).collect(),
-            what,
-            places,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.next[0] == 0
-    }
-
-    fn lift(&mut self, operation: u32) {
-        let (begin, end) = self.places[operation as usize];
-        self.unlink(begin);
-        self.unlink(end);
-    }
-
-    /// Undoes the newest lift: the reverse order of `lift` finds each neighbour as it was.
-    fn unlift(&mut self, operation: u32) {
-        let (begin, end) = self.places[operation as usize];
-        self.relink(end);
-        self.relink(begin);
-    }
-
-    fn unlink(&mut self, place: u32) {
-        let (previous, next) = (self.previous[place as usize], self.next[place as usize]);
-        self.next[previous as usize] = next;
-        self.previous[next as usize] = previous;
-    }
-
-    fn relink(&mut self, place: u32) {
-        let (previous, next) = (self.previous[place as usize], self.next[place as usize]);
-        self.next[previous as usize] = place;
-        self.previous[next as usize] = place;
-    }
-
-    /// The operations that may be next, and the place of the first end among all not yet placed.
-    fn candidates(&self, into: &mut Vec<u32>) -> u32 {
-        into.clear();
-        let mut place = self.next[0];
-        while place != 0 {
-            let (operation, is_end) = self.what[place as usize];
-            if is_end {
-                break;
-            }
-            into.push(operation);
-            place = self.next[place as usize];
-        }
-        into.sort_unstable_by_key(|operation| self.places[*operation as usize].1);
-        place
-    }
-}
-
-struct Search {
-    problem: Problem,
-    events: Events,
+pub struct Search {
+    pub problem: Problem,
+    pub events: Events,
     /// Per class: how many of it are placed.
-    used: Vec<usize>,
+    pub used: Vec<usize>,
     /// Per answered operation: the state it needs, the state it makes.
     ties: Vec<(Option<StateId>, Option<StateId>)>,
     /// Per state met in the history: answered operations not yet placed that fit only there.
@@ -230,9 +146,6 @@ impl Search {
 
     fn run(&mut self, limits: Limits) -> Verdict {
         let mut steps = 0;
-        if self.looks_ahead && !self.is_alive(MISSING) {
-            return Verdict::Violation;
-        }
         let mut stack = vec![self.frame(MISSING, Choice::default())];
         while let Some(top) = stack.last_mut() {
             if self.events.is_empty() {
@@ -301,12 +214,12 @@ impl Search {
         }
     }
 
-    fn known(&self, operation: u32) -> (&Act, &Saw) {
+    pub fn known(&self, operation: u32) -> (&Act, &Saw) {
         let known = &self.problem.known[operation as usize];
         (&known.act, &known.saw)
     }
 
-    fn step(&mut self, state: StateId, operation: u32) -> Option<StateId> {
+    pub fn step(&mut self, state: StateId, operation: u32) -> Option<StateId> {
         let known = &self.problem.known[operation as usize];
         step(&mut self.problem.values, state, &known.act, &known.saw)
     }
@@ -340,7 +253,7 @@ impl Search {
         }
     }
 
-    fn step_class(&mut self, state: StateId, class: u32) -> StateId {
+    pub fn step_class(&mut self, state: StateId, class: u32) -> StateId {
         let act = &self.problem.classes[class as usize].act;
         step(&mut self.problem.values, state, act, &Saw::Nothing).unwrap_or(state)
     }
@@ -395,112 +308,6 @@ impl Search {
         seen.get(at)
             .is_none_or(|next| values.bytes(*next).starts_with(value))
     }
-
-    /// The choices that need open operations.
-    fn chains(&mut self, state: StateId) -> Vec<Choice> {
-        let mut candidates = Vec::new();
-        let deadline = self.events.candidates(&mut candidates);
-        let Some((operation, _)) = self.events.what.get(deadline as usize).copied() else {
-            return Vec::new();
-        };
-        let until = self.problem.known[operation as usize].end;
-        let mut choices = Vec::new();
-        for operation in candidates {
-            let (act, saw) = self.known(operation);
-            if matches!(saw, Saw::Nothing | Saw::Absurd) || matches!(act, Act::Set(_)) {
-                continue;
-            }
-            let plain = self.step(state, operation);
-            let mut chain = Chain {
-                operation,
-                until,
-                plain,
-                classes: Vec::new(),
-            };
-            self.extend(state, &mut chain, &mut choices);
-        }
-        choices
-    }
-
-    /// Adds every chain that begins as `chain` does and ends where its operation fits.
-    fn extend(&mut self, state: StateId, chain: &mut Chain, choices: &mut Vec<Choice>) {
-        for class in 0..self.problem.classes.len() {
-            let open = &self.problem.classes[class];
-            let begun = open.begins.get(self.used[class]);
-            let blind = matches!(open.act, Act::Set(_) | Act::GetSet(_) | Act::Del);
-            if begun.is_none_or(|begin| *begin > chain.until)
-                || (blind && !chain.classes.is_empty())
-            {
-                continue;
-            }
-            let number = class as u32;
-            let after = self.step_class(state, number);
-            if after == state {
-                continue;
-            }
-            chain.classes.push(number);
-            self.used[class] += 1;
-            let fits = self.step(after, chain.operation);
-            // What is reached without these open operations needs none of them.
-            if fits.is_some() && fits != chain.plain {
-                choices.push(Choice {
-                    chain: chain.classes.clone(),
-                    operation: chain.operation,
-                });
-            }
-            let appends = matches!(self.known(chain.operation).0, Act::Append(_));
-            if (fits.is_none() || appends) && self.is_within_reach(after, chain.operation) {
-                self.extend(after, chain, choices);
-            }
-            self.used[class] -= 1;
-            chain.classes.pop();
-        }
-    }
-
-    /// Whether INCR, APPEND and compare-and-set may still lead from here to where this operation
-    /// fits. May say yes too often.
-    fn is_within_reach(&self, state: StateId, operation: u32) -> bool {
-        let values = &self.problem.values;
-        let open = |is: fn(&Act) -> bool| {
-            let mut classes = self.problem.classes.iter().zip(&self.used);
-            classes.any(|(class, used)| is(&class.act) && *used < class.begins.len())
-        };
-        if open(|act| matches!(act, Act::Swap { .. })) {
-            return true;
-        }
-        let number = values.number(state);
-        let increments = number.filter(|_| open(|act| *act == Act::Incr));
-        let appends = open(|act| matches!(act, Act::Append(_)));
-        let (value, (act, saw)) = (values.bytes(state), self.known(operation));
-        match (act, saw) {
-            (Act::Append(more), Saw::Length(length)) => {
-                // A negative number gets shorter.
-                let fits = value.len() + more.len() <= *length;
-                (appends && fits) || increments.is_some_and(|number| fits || number < 0)
-            }
-            (Act::Incr, Saw::Number(seen)) => {
-                appends || increments.is_some_and(|number| number < *seen)
-            }
-            (Act::Swap { old: seen, .. }, Saw::Stored(true)) | (_, Saw::State(seen)) => {
-                let (seen, wanted) = (values.bytes(*seen), values.number(*seen));
-                match increments {
-                    Some(number) => appends || wanted.is_some_and(|wanted| number < wanted),
-                    None => appends && seen.len() > value.len() && seen.starts_with(value),
-                }
-            }
-            _ => increments.is_some() || appends,
-        }
-    }
-}
-
-/// Open operations being put before an answered one.
-struct Chain {
-    operation: u32,
-    /// The first end among all that is not yet placed.
-    until: u64,
-    /// Where the operation leads without a chain, if it fits.
-    plain: Option<StateId>,
-    classes: Vec<u32>,
 }
 
 fn values_seen(problem: &Problem) -> Vec<StateId> {
