@@ -113,12 +113,12 @@ fn work(disk: &SimDisk, truncate: bool) -> (Lsn, Option<Lsn>) {
 }
 
 fn crash_everywhere(truncate: bool) -> u64 {
-    let whole = SimDisk::new();
+    let whole = SimDisk::with_sectors(16);
     work(&whole, truncate);
     let boundaries = whole.operations() + 1;
     for boundary in 1..=boundaries {
         for seed in 0..6 {
-            let disk = SimDisk::new();
+            let disk = SimDisk::with_sectors(16);
             disk.crash_at(boundary);
             let (promised, cut) = work(&disk, truncate);
             let image = disk.after_crash(seed * 1000 + boundary);
@@ -186,12 +186,12 @@ fn the_control_file_is_the_old_or_the_new() {
         }
         stored
     };
-    let whole = SimDisk::new();
+    let whole = SimDisk::with_sectors(16);
     assert_eq!(run(&whole), 4);
     let boundaries = whole.operations() + 1;
     for boundary in 1..=boundaries {
         for seed in 0..20 {
-            let disk = SimDisk::new();
+            let disk = SimDisk::with_sectors(16);
             disk.crash_at(boundary);
             let stored = run(&disk);
             let image: Arc<dyn Disk> = Arc::new(disk.after_crash(seed * 77 + boundary));
@@ -213,15 +213,15 @@ fn the_control_file_is_the_old_or_the_new() {
 #[test]
 fn one_bad_control_copy_is_mended_from_the_other() {
     for (bad, good) in [("control.a", "control.b"), ("control.b", "control.a")] {
-        let disk = SimDisk::new();
+        let disk = SimDisk::with_sectors(16);
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let (mut file, loaded) = ControlFile::load(Arc::clone(&shared), Path::new(DIR)).unwrap();
         assert_eq!(loaded, Loaded::Missing);
         file.store(b"the promise").unwrap();
-        disk.flip_bit(&Path::new(DIR).join(bad), 8 * 30);
+        disk.rot(&Path::new(DIR).join(bad), 8 * 30);
         let (_, loaded) = ControlFile::load(Arc::clone(&shared), Path::new(DIR)).unwrap();
         assert_eq!(loaded, Loaded::Found(b"the promise".to_vec()));
-        disk.flip_bit(&Path::new(DIR).join(good), 8 * 30);
+        disk.rot(&Path::new(DIR).join(good), 8 * 30);
         let (_, loaded) = ControlFile::load(Arc::clone(&shared), Path::new(DIR)).unwrap();
         assert_eq!(
             loaded,
@@ -229,7 +229,7 @@ fn one_bad_control_copy_is_mended_from_the_other() {
             "the bad copy was rewritten"
         );
         for copy in [bad, good] {
-            disk.flip_bit(&Path::new(DIR).join(copy), 8 * 30);
+            disk.rot(&Path::new(DIR).join(copy), 8 * 30);
         }
         let (_, loaded) = ControlFile::load(shared, Path::new(DIR)).unwrap();
         assert_eq!(loaded, Loaded::Damaged);
@@ -253,12 +253,12 @@ fn a_snapshot_counts_only_when_it_is_whole() {
         };
         blocks.iter().all(|block| writer.block(block).is_ok()) && writer.finish(Lsn(12)).is_ok()
     };
-    let whole = SimDisk::new();
+    let whole = SimDisk::with_sectors(16);
     assert!(run(&whole));
     let boundaries = whole.operations() + 1;
     for boundary in 1..=boundaries {
         for seed in 0..10 {
-            let disk = SimDisk::new();
+            let disk = SimDisk::with_sectors(16);
             disk.crash_at(boundary);
             let finished = run(&disk);
             let image: Arc<dyn Disk> = Arc::new(disk.after_crash(seed * 31 + boundary));
@@ -283,10 +283,10 @@ fn a_snapshot_counts_only_when_it_is_whole() {
 
 #[test]
 fn the_first_failed_operation_closes_the_log_for_good() {
-    let whole = SimDisk::new();
+    let whole = SimDisk::with_sectors(16);
     work(&whole, false);
     for operation in 8..whole.operations() {
-        let disk = SimDisk::new();
+        let disk = SimDisk::with_sectors(16);
         disk.fail_at(operation);
         let synced = Arc::new(Seen::default());
         let log = open(&disk, &synced).unwrap();
@@ -318,7 +318,7 @@ fn the_first_failed_operation_closes_the_log_for_good() {
 
 #[test]
 fn every_flipped_bit_of_a_synced_log_is_found_out() {
-    let disk = SimDisk::new();
+    let disk = SimDisk::with_sectors(16);
     work(&disk, false);
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let mut flips = 0;
@@ -329,7 +329,7 @@ fn every_flipped_bit_of_a_synced_log_is_found_out() {
         for bit in 0..used * 8 {
             flips += 1;
             let image = disk.after_crash(0);
-            image.flip_bit(&path, bit);
+            image.rot(&path, bit as u64);
             let ignored = Arc::new(Seen::default());
             // Refused, or only the last group is missing; never another value.
             if let Ok(log) = open(&image, &ignored) {
