@@ -290,24 +290,29 @@ async fn take_snapshot(
         }
     }
     node.host.blocking(|| {
-        let (info, path) = receiver.finish().map_err(|error| other(&error))?;
+        let copy = receiver.verify().map_err(|error| other(&error))?;
+        let info = copy.info;
         let alone = node.rewriting.lock();
         let _alone = alone.map_err(|_| StreamEnd::Other("a task panicked".into()))?;
         node.store.end_reign();
         set_rebuilding(node, true);
-        give_up(node, primary, Lsn::ZERO.max(node.store.log().oldest().lsn))?;
-        let loaded =
-            super::snapshots::load(&node.snapshots, &path).map_err(|error| other(&error))?;
         let log = node.store.log();
+        give_up(node, primary, log.oldest().lsn)?;
+        let snapshots = &node.snapshots;
+        snapshots
+            .void_all_but(&copy)
+            .map_err(|error| other(&error))?;
         log.set_cluster(node.gate_now().cluster);
         log.reset(info.begin)?;
+        let path = snapshots.settle().map_err(|error| other(&error))?;
+        let path = path.ok_or_else(|| StreamEnd::Other("the copy is gone".into()))?;
+        let loaded = super::snapshots::load(snapshots, &path).map_err(|error| other(&error))?;
         node.store.replace(loaded.keyspace, info.begin);
         set_exact_from(node, info.end);
         set_rebuilding(node, false);
         if let Ok(mut standpoint) = node.standpoint.lock() {
             standpoint.deposed = false;
         }
-        node.snapshots.prune(1).map_err(|error| other(&error))?;
         node.enter([Input::Fit(true)]);
         Ok(info.begin.lsn)
     })

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::config::Settings;
 use super::driver::{Node, Parts, run_historian, run_persister};
-use super::host::{Apart, Host, Task};
+use super::host::{Apart, Host, Seen, Task};
 use super::links;
 use super::reports::Reports;
 use super::snapshots;
@@ -207,6 +207,9 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
         synced: end.lsn,
         applied: found.loaded.begin.lsn,
     };
+    if let Some(control) = &found.control {
+        host.observe(Seen::Durable(control));
+    }
     let machine = Machine::new(config, found.control, view, host.now());
     let store = Arc::new(Store::new(
         Arc::clone(&host),

@@ -35,6 +35,6 @@ pub use recover::{OpenError, Recovered};
 pub use scan::{Scan, Verdict, scan};
 pub use segment::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path};
 pub use snapshot_file::{
-    SnapshotError, SnapshotInfo, SnapshotReceiver, SnapshotStore, SnapshotWriter,
+    FullCopy, SnapshotError, SnapshotInfo, SnapshotReceiver, SnapshotStore, SnapshotWriter,
 };
 pub use stepped::{Clock, Step};

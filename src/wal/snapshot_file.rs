@@ -16,6 +16,10 @@ use super::disk::{Disk, DiskFile, read_all};
 use super::record::ChainPoint;
 use crate::units::{Epoch, Lsn, Millis};
 
+/// How a snapshot that counts is called, and a full copy that replaces everything.
+const SNAPSHOT: &str = ".snap";
+const FULL_COPY: &str = ".full";
+
 const MAGIC: &[u8; 8] = b"USTYSNP\0";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 72;
@@ -86,14 +90,31 @@ impl SnapshotStore {
                 disk.remove(&path).map_err(at_path(&path))?;
             }
         }
-        Ok(SnapshotStore { disk, dir })
+        let store = SnapshotStore { disk, dir };
+        store.finish_replacing(data_dir)?;
+        Ok(store)
+    }
+
+    /// Goes on where a crash interrupted the replacing of everything by a full copy.
+    fn finish_replacing(&self, data_dir: &Path) -> Result<(), SnapshotError> {
+        let names = self.disk.list(&self.dir).map_err(at_path(&self.dir))?;
+        if !names.iter().any(|name| name.ends_with(FULL_COPY)) {
+            return Ok(());
+        }
+        let wal = data_dir.join("wal");
+        for name in self.disk.list(&wal).map_err(at_path(&wal))? {
+            let path = wal.join(name);
+            self.disk.remove(&path).map_err(at_path(&path))?;
+        }
+        self.disk.sync_dir(&wal).map_err(at_path(&wal))?;
+        self.settle().map(drop)
     }
 
     /// Begins and ends of the finished snapshots, oldest first.
     pub fn list(&self) -> Result<Vec<(Lsn, Lsn, PathBuf)>, SnapshotError> {
         let names = self.disk.list(&self.dir).map_err(at_path(&self.dir))?;
         let parse = |name: &String| {
-            let (begin, end) = name.strip_suffix(".snap")?.split_once('-')?;
+            let (begin, end) = name.strip_suffix(SNAPSHOT)?.split_once('-')?;
             Some((
                 Lsn(begin.parse().ok()?),
                 Lsn(end.parse().ok()?),
@@ -144,7 +165,6 @@ impl SnapshotStore {
         file.set_len(0).map_err(at_path(&path))?;
         Ok(SnapshotReceiver {
             disk: Arc::clone(&self.disk),
-            dir: self.dir.clone(),
             path,
             file,
             at: 0,
@@ -169,6 +189,35 @@ impl SnapshotStore {
         read_all(self.disk.as_ref(), path)
             .map(bytes::Bytes::from)
             .map_err(at_path(path))
+    }
+
+    /// A full copy replaces log and snapshots in two steps. The first is this: from here on, the
+    /// log and every other snapshot are void, and a start removes what is left of them. (A crash
+    /// between the copy's name and the log's removal once left a node with a log that ended before
+    /// its snapshot began: it refused to start.)
+    pub fn void_all_but(&self, copy: &FullCopy) -> Result<(), SnapshotError> {
+        let (begin, end) = (copy.info.begin.lsn, copy.info.end);
+        let disk = self.disk.as_ref();
+        install(disk, &self.dir, &copy.path, begin, end, FULL_COPY).map(drop)
+    }
+
+    /// The second step, the log being gone: the other snapshots go, and the copy is a snapshot.
+    pub fn settle(&self) -> Result<Option<PathBuf>, SnapshotError> {
+        let names = self.disk.list(&self.dir).map_err(at_path(&self.dir))?;
+        let Some(copy) = names.iter().find(|name| name.ends_with(FULL_COPY)) else {
+            return Ok(None);
+        };
+        for (_, _, path) in self.list()? {
+            self.disk.remove(&path).map_err(at_path(&path))?;
+        }
+        self.disk.sync_dir(&self.dir).map_err(at_path(&self.dir))?;
+        let from = self.dir.join(copy);
+        let path = self.dir.join(copy.replace(FULL_COPY, SNAPSHOT));
+        self.disk
+            .rename(&from, &path)
+            .and_then(|()| self.disk.sync_dir(&self.dir))
+            .map_err(at_path(&path))?;
+        Ok(Some(path))
     }
 
     /// Removes every snapshot but the newest `keep`.
@@ -231,7 +280,8 @@ impl SnapshotWriter {
             .write_at(&footer, self.at)
             .and_then(|()| self.file.sync_data())
             .map_err(at_path(&self.path))?;
-        install(self.disk.as_ref(), &self.dir, &self.path, self.begin, end)
+        let disk = self.disk.as_ref();
+        install(disk, &self.dir, &self.path, self.begin, end, SNAPSHOT)
     }
 
     /// Gives it up.
@@ -243,7 +293,6 @@ impl SnapshotWriter {
 /// A snapshot arriving from a peer.
 pub struct SnapshotReceiver {
     disk: Arc<dyn Disk>,
-    dir: PathBuf,
     path: PathBuf,
     file: Box<dyn DiskFile>,
     at: u64,
@@ -259,19 +308,27 @@ impl SnapshotReceiver {
         Ok(())
     }
 
-    /// Checks the whole, and makes it count.
-    pub fn finish(self) -> Result<(SnapshotInfo, PathBuf), SnapshotError> {
+    /// Makes it durable and checks the whole. It does not count yet.
+    pub fn verify(self) -> Result<FullCopy, SnapshotError> {
         self.file.sync_data().map_err(at_path(&self.path))?;
         let bytes = self.disk.map(&self.path).map_err(at_path(&self.path))?;
         let info = parse(&bytes, |_| Ok(())).map_err(|what| SnapshotError::Bad {
             path: self.path.clone(),
             what,
         })?;
-        drop(bytes);
-        let begin = info.begin.lsn;
-        let path = install(self.disk.as_ref(), &self.dir, &self.path, begin, info.end)?;
-        Ok((info, path))
+        Ok(FullCopy {
+            info,
+            path: self.path,
+        })
     }
+}
+
+/// A whole copy from a peer, checked and durable, that does not count yet.
+#[derive(Debug)]
+pub struct FullCopy {
+    /// What it holds.
+    pub info: SnapshotInfo,
+    path: PathBuf,
 }
 
 fn install(
@@ -280,8 +337,9 @@ fn install(
     from: &Path,
     begin: Lsn,
     end: Lsn,
+    suffix: &str,
 ) -> Result<PathBuf, SnapshotError> {
-    let path = dir.join(format!("{:020}-{:020}.snap", begin.0, end.0));
+    let path = dir.join(format!("{:020}-{:020}{suffix}", begin.0, end.0));
     disk.rename(from, &path)
         .and_then(|()| disk.sync_dir(dir))
         .map_err(at_path(&path))?;

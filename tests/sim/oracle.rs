@@ -1,0 +1,567 @@
+//! The ghost: it knows what no node does, and looks at the world after every step.
+//!
+//! What it holds: every record ever released, every vote and rule ever made durable, every copy
+//! ever synced, every digest ever shown. What it demands stands at each check, with the rule.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use understudy::node::{Gate, Node, Seen, Serves};
+use understudy::replica::{
+    Control, Envelope, Level, LossBound, MaxLoss, Message, Output, Report, Rule, RuleId,
+};
+use understudy::units::{Epoch, Lsn, NodeId};
+
+use super::process::{Fate, Process};
+
+/// A node's number.
+type Place = u32;
+
+/// What is watched of one node.
+struct Watched {
+    process: Weak<Process>,
+    gate: Option<Gate>,
+    /// How far its log was known to be synced.
+    synced: Lsn,
+    applied: Lsn,
+}
+
+/// A record that was released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Released {
+    epoch: Epoch,
+    at_ms: u64,
+}
+
+#[derive(Default)]
+struct Inner {
+    watched: BTreeMap<Place, Watched>,
+    released: Vec<Released>,
+    winners: BTreeMap<Epoch, Place>,
+    votes: BTreeMap<(Epoch, Place, u64), NodeId>,
+    recorded: BTreeMap<(Place, u64), RuleId>,
+    promised: BTreeMap<(Place, u64), Epoch>,
+    /// Which records each node has held at some time: handed to its system, and synced.
+    handed: BTreeMap<Place, BTreeSet<(Lsn, Epoch)>>,
+    held: BTreeMap<Place, BTreeSet<(Lsn, Epoch)>>,
+    digests: BTreeMap<(Lsn, Epoch), (u64, Place)>,
+    upto: BTreeMap<Epoch, Lsn>,
+    judged: BTreeSet<Epoch>,
+    steps: u64,
+    takeovers: u64,
+    lossy: u64,
+    violation: Option<String>,
+    trace: String,
+    keeps_trace: bool,
+    digest_of_trace: u64,
+}
+
+/// The ghost.
+pub struct Ghost {
+    inner: Mutex<Inner>,
+    budget: MaxLoss,
+    began: Instant,
+    /// Told of a violation, or of a disk that lost its power.
+    pub alarm: Notify,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default)]
+pub struct Sums {
+    pub steps: u64,
+    pub takeovers: u64,
+    pub released: u64,
+    pub lossy: u64,
+}
+
+impl Ghost {
+    pub fn new(budget: MaxLoss, keeps_trace: bool) -> Arc<Ghost> {
+        Arc::new(Ghost {
+            inner: Mutex::new(Inner {
+                keeps_trace,
+                ..Inner::default()
+            }),
+            budget,
+            began: Instant::now(),
+            alarm: Notify::new(),
+        })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner
+            .lock()
+            .expect("one thread, and no panic under it")
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        Instant::now().duration_since(self.began).as_millis() as u64
+    }
+
+    /// A line of the trace.
+    pub fn note(&self, line: &str) {
+        let now = self.now_ms();
+        self.inner().note(now, line);
+    }
+
+    pub fn trace(&self) -> String {
+        self.inner().trace.clone()
+    }
+
+    pub fn digest_of_trace(&self) -> u64 {
+        self.inner().digest_of_trace
+    }
+
+    pub fn violated(&self, what: String) {
+        let now = self.now_ms();
+        let mut inner = self.inner();
+        inner.note(now, &format!("VIOLATION {what}"));
+        let step = inner.steps;
+        inner
+            .violation
+            .get_or_insert_with(|| format!("step {step}, {now} ms: {what}"));
+        self.alarm.notify_one();
+    }
+
+    pub fn violation(&self) -> Option<String> {
+        self.inner().violation.clone()
+    }
+
+    pub fn sums(&self) -> Sums {
+        let inner = self.inner();
+        Sums {
+            steps: inner.steps,
+            takeovers: inner.takeovers,
+            released: inner.released.len() as u64,
+            lossy: inner.lossy,
+        }
+    }
+
+    /// A process begins; what its predecessor's log held may have been cut since.
+    pub fn begins(&self, process: &Arc<Process>) {
+        self.inner().watched.insert(
+            process.place,
+            Watched {
+                process: Arc::downgrade(process),
+                gate: None,
+                synced: Lsn::ZERO,
+                applied: Lsn::ZERO,
+            },
+        );
+    }
+
+    /// After each poll of a node's task.
+    pub fn step(&self, process: &Arc<Process>) {
+        self.inner().steps += 1;
+        if process.disk.is_off() {
+            // The power went in the middle of this step.
+            process.kill();
+            self.alarm.notify_one();
+            return;
+        }
+        let Some(node) = process.node.get().and_then(Weak::upgrade) else {
+            return;
+        };
+        let gate = node.gate_now();
+        if let Err(what) = self.look(process, &node, gate) {
+            self.violated(what);
+        }
+    }
+
+    fn look(&self, process: &Process, node: &Node, gate: Gate) -> Result<(), String> {
+        let now = self.now_ms();
+        let place = process.place;
+        let mut inner = self.inner();
+        inner.note_held(place, node);
+        let Some(watched) = inner.watched.get_mut(&place) else {
+            return Ok(());
+        };
+        if watched.process.as_ptr() != std::ptr::from_ref(process) {
+            return Ok(());
+        }
+        let applied = node.store.applied();
+        let moved = std::mem::replace(&mut watched.applied, applied) != applied;
+        let old = watched.gate.replace(gate);
+        if moved {
+            inner.check_digest(place, node)?;
+        }
+        if old == Some(gate) && !moved {
+            return Ok(());
+        }
+        let before = old.map(|old| (old.epoch, old.serves));
+        if before != Some((gate.epoch, gate.serves)) {
+            let line = format!(
+                "node {place}: epoch {} {:?} released {} applied {applied}",
+                gate.epoch, gate.serves, gate.released
+            );
+            inner.note(now, &line);
+        }
+        inner.check_leases()?;
+        if gate.is_primary() {
+            inner.check_release(now, process, node, &gate)
+        } else {
+            inner.check_standby(place, node, &gate)
+        }
+    }
+
+    /// From inside the driver: nothing here may ask the machine.
+    pub fn observe(&self, process: &Arc<Process>, seen: Seen<'_>) {
+        let place = process.place;
+        let now = self.now_ms();
+        let result = match seen {
+            Seen::Durable(control) => self.inner().note_durable(place, control),
+            Seen::Said(Output::Send { to, envelope }) => {
+                self.inner().note_said(place, *to, envelope)
+            }
+            Seen::Said(Output::BeginReign { epoch }) => {
+                self.inner()
+                    .note(now, &format!("node {place} won epoch {epoch}"));
+                self.inner().note_winner(place, *epoch)
+            }
+            Seen::Said(Output::EndReign { epoch, why, .. }) => {
+                let line = format!("node {place} ends epoch {epoch}: {why}");
+                self.inner().note(now, &line);
+                Ok(())
+            }
+            Seen::Said(Output::Report(report)) => {
+                match process.node.get().and_then(Weak::upgrade) {
+                    Some(node) => self.inner().note_report(report, &node, self.budget),
+                    None => Ok(()),
+                }
+            }
+            Seen::Said(_) => Ok(()),
+        };
+        if let Err(what) = result {
+            self.violated(what);
+        }
+    }
+}
+
+/// The epoch of each record of a log, by its history.
+fn epoch_at(history: &[(Epoch, Lsn)], lsn: Lsn) -> Epoch {
+    history
+        .iter()
+        .rev()
+        .find(|(_, first)| *first <= lsn)
+        .map_or(Epoch::ZERO, |(epoch, _)| *epoch)
+}
+
+impl Inner {
+    fn note(&mut self, now_ms: u64, line: &str) {
+        let step = self.steps;
+        let line = format!("{step:>8} {now_ms:>6} ms  {line}\n");
+        for byte in line.bytes() {
+            // FNV-1a (Fowler, Noll, Vo): enough to compare two traces.
+            self.digest_of_trace = (self.digest_of_trace ^ u64::from(byte))
+                .wrapping_mul(0x0100_0000_01b3)
+                .wrapping_add(1);
+        }
+        if self.keeps_trace {
+            let _ = self.trace.write_str(&line);
+        }
+    }
+
+    fn note_held(&mut self, place: Place, node: &Node) {
+        let log = node.store.log();
+        let (_, written, synced) = log.cursors();
+        let Some(watched) = self.watched.get_mut(&place) else {
+            return;
+        };
+        let old = watched.synced;
+        watched.synced = synced;
+        if old == synced && written.lsn <= synced {
+            return;
+        }
+        let history = log.history();
+        let oldest = log.oldest().lsn;
+        // A log that was cut holds other records at the same places.
+        let from = old.min(synced).max(oldest).0.saturating_sub(8);
+        let from = if old > synced {
+            oldest.0
+        } else {
+            from.max(oldest.0)
+        };
+        let handed = self.handed.entry(place).or_default();
+        for lsn in from + 1..=written.lsn.0 {
+            handed.insert((Lsn(lsn), epoch_at(&history, Lsn(lsn))));
+        }
+        let held = self.held.entry(place).or_default();
+        for lsn in from + 1..=synced.0 {
+            held.insert((Lsn(lsn), epoch_at(&history, Lsn(lsn))));
+        }
+    }
+
+    /// Equal keyspaces after equal records, on whatever node.
+    fn check_digest(&mut self, place: Place, node: &Node) -> Result<(), String> {
+        let Some((applied, digest)) = node.digest() else {
+            return Ok(());
+        };
+        let key = (applied.lsn, applied.epoch);
+        let (known, by) = *self.digests.entry(key).or_insert((digest, place));
+        if known == digest {
+            return Ok(());
+        }
+        Err(format!(
+            "node {place} and node {by} hold different keys after LSN {} of epoch {}",
+            applied.lsn, applied.epoch
+        ))
+    }
+
+    /// R12, R18: never two that may answer.
+    fn check_leases(&self) -> Result<(), String> {
+        let mut live = Vec::new();
+        for (place, watched) in &self.watched {
+            let Some(process) = watched.process.upgrade() else {
+                continue;
+            };
+            if process.fate() == Fate::Dead {
+                continue;
+            }
+            let node = process.node.get().and_then(Weak::upgrade);
+            let (Some(gate), Some(node)) = (watched.gate, node) else {
+                continue;
+            };
+            if gate.is_primary() && gate.lease_until > node.host.boot_time() {
+                live.push((*place, gate.epoch));
+            }
+        }
+        if live.len() < 2 {
+            return Ok(());
+        }
+        Err(format!("two live leases (node, epoch): {live:?}"))
+    }
+
+    fn check_release(
+        &mut self,
+        now: u64,
+        process: &Process,
+        node: &Node,
+        gate: &Gate,
+    ) -> Result<(), String> {
+        let (place, epoch, upto) = (process.place, gate.epoch, gate.released);
+        let before = self.upto.get(&epoch).copied().unwrap_or(Lsn::ZERO);
+        let serving = !matches!(gate.serves, Serves::YoungPrimary);
+        if upto <= before || !serving {
+            return Ok(());
+        }
+        let view = node.view();
+        if !view.serving {
+            return Ok(());
+        }
+        if gate.lease_until <= node.host.boot_time() {
+            return Err(format!("node {place} released LSN {upto} without a lease"));
+        }
+        if self.winners.keys().next_back() > Some(&epoch) {
+            return Err(format!(
+                "node {place} released LSN {upto} after its epoch {epoch}"
+            ));
+        }
+        let log = node.store.log();
+        if upto > log.end().lsn {
+            return Err(format!("node {place} released LSN {upto} beyond its log"));
+        }
+        let history = log.history();
+        let rule = view.rule.ok_or("released without a rule")?;
+        self.check_rule(
+            place,
+            epoch,
+            rule.id,
+            &rule.rule,
+            upto,
+            epoch_at(&history, upto),
+        )?;
+        self.upto.insert(epoch, upto);
+        let oldest = log.oldest().lsn;
+        for lsn in oldest.0 + 1..=upto.0 {
+            let found = epoch_at(&history, Lsn(lsn));
+            match self.released.get(lsn as usize - 1) {
+                Some(old) if old.epoch != found => {
+                    return Err(format!(
+                        "LSN {lsn} was released in epoch {}, and again in epoch {found}",
+                        old.epoch
+                    ));
+                }
+                Some(_) => {}
+                None => self.released.push(Released {
+                    epoch: found,
+                    at_ms: now,
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    /// R5 and the commit rule: a majority has recorded a rule of this epoch durably, and `copies`
+    /// of its members have held the newest record.
+    fn check_rule(
+        &self,
+        place: Place,
+        epoch: Epoch,
+        id: RuleId,
+        rule: &Rule,
+        upto: Lsn,
+        of: Epoch,
+    ) -> Result<(), String> {
+        let recorded = rule
+            .voters
+            .iter()
+            .filter(|voter| self.recorded.get(&(voter.id.0, voter.incarnation)) >= Some(&id));
+        if id.epoch != epoch || recorded.count() < rule.majority() {
+            return Err(format!(
+                "node {place} released LSN {upto} under {id:?}, which no majority has recorded"
+            ));
+        }
+        let copies = rule.members.iter().filter(|member| {
+            let by = if rule.level == Level::Received && member.0 != place {
+                &self.handed
+            } else {
+                &self.held
+            };
+            by.get(&member.0)
+                .is_some_and(|records| records.contains(&(upto, of)))
+        });
+        let copies = copies.count();
+        if copies < rule.copies as usize {
+            return Err(format!(
+                "node {place} released LSN {upto} with {copies} copies, {} are due",
+                rule.copies
+            ));
+        }
+        Ok(())
+    }
+
+    /// R19, R23: what a standby shows is a beginning of what was released.
+    fn check_standby(&self, place: Place, node: &Node, gate: &Gate) -> Result<(), String> {
+        let newest = self.winners.keys().next_back();
+        let follows = gate.following.map(|(_, epoch)| epoch);
+        if gate.serves != Serves::Standby || follows.as_ref() != newest {
+            return Ok(());
+        }
+        let applied = node.store.applied();
+        if applied.0 > self.released.len() as u64 {
+            return Err(format!(
+                "standby {place} shows LSN {applied}, released were {}",
+                self.released.len()
+            ));
+        }
+        let history = node.store.log().history();
+        let oldest = node.store.log().oldest().lsn;
+        for lsn in oldest.0 + 1..=applied.0 {
+            if self.released[lsn as usize - 1].epoch != epoch_at(&history, Lsn(lsn)) {
+                return Err(format!(
+                    "standby {place} shows another LSN {lsn} than was released"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// R1, R11: promises only rise, and a vote once durable is the only one of its epoch.
+    fn note_durable(&mut self, place: Place, control: &Control) -> Result<(), String> {
+        let who = (place, control.incarnation);
+        let promised = self.promised.entry(who).or_default();
+        if control.promised < *promised {
+            return Err(format!("node {place} took a promise back"));
+        }
+        *promised = control.promised;
+        if let Some(recorded) = &control.rule {
+            self.recorded.insert(who, recorded.id);
+        }
+        let Some(vote) = control.vote else {
+            return Ok(());
+        };
+        let key = (control.promised, place, control.incarnation);
+        if *self.votes.entry(key).or_insert(vote) == vote {
+            return Ok(());
+        }
+        Err(format!(
+            "node {place} voted twice in epoch {}",
+            control.promised
+        ))
+    }
+
+    /// R1: what is said is durable. (A higher promise, or a newer rule, keeps an older one's.)
+    fn note_said(&self, place: Place, to: NodeId, envelope: &Envelope) -> Result<(), String> {
+        let who = (place, envelope.incarnation);
+        let promised = self.promised.get(&who).copied().unwrap_or_default();
+        let voted = |epoch: Epoch, whom: NodeId| {
+            let vote = self.votes.get(&(epoch, place, envelope.incarnation));
+            promised > epoch || vote == Some(&whom)
+        };
+        let durable = match &envelope.message {
+            Message::VoteAnswer { epoch, refused, .. } => refused.is_some() || voted(*epoch, to),
+            Message::Vote { epoch, .. } => voted(*epoch, envelope.from),
+            Message::Recorded { rule, .. } => self.recorded.get(&who) >= Some(rule),
+            Message::BeatAnswer(answer) => !answer.lease || promised >= answer.epoch,
+            _ => true,
+        };
+        if durable {
+            return Ok(());
+        }
+        Err(format!(
+            "node {place} said before it was durable: {:?}",
+            envelope.message
+        ))
+    }
+
+    fn note_winner(&mut self, place: Place, epoch: Epoch) -> Result<(), String> {
+        self.takeovers += 1;
+        match self.winners.insert(epoch, place) {
+            Some(other) => Err(format!(
+                "epoch {epoch} was won by nodes {other} and {place}"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The winner's log against everything ever released: nothing is missing, or somebody allowed
+    /// that much and the report states at least as much.
+    fn note_report(&mut self, report: &Report, node: &Node, budget: MaxLoss) -> Result<(), String> {
+        if !self.judged.insert(report.epoch) {
+            return Ok(());
+        }
+        let log = node.store.log();
+        let (history, oldest, end) = (log.history(), log.oldest().lsn, log.end().lsn);
+        let same = |lsn: u64| {
+            lsn <= oldest.0
+                || (lsn <= end.0
+                    && self.released[lsn as usize - 1].epoch == epoch_at(&history, Lsn(lsn)))
+        };
+        let known = self.released.len() as u64;
+        let kept = (1..=known).take_while(|lsn| same(*lsn)).count();
+        let lost = self.released.split_off(kept);
+        if lost.is_empty() {
+            return Ok(());
+        }
+        self.lossy += 1;
+        let exact = lost.len() as u64;
+        let times = || lost.iter().map(|record| record.at_ms);
+        let span = times().max().unwrap_or(0) - times().min().unwrap_or(0);
+        if (report.forced || allows(budget, exact, span)) && states(&report.bound, exact) {
+            return Ok(());
+        }
+        Err(format!(
+            "node {} reigns in epoch {} without {exact} released records from LSN {} on \
+             ({span} ms); forced: {}, budget {budget:?}, stated {:?}",
+            report.new_primary,
+            report.epoch,
+            kept + 1,
+            report.forced,
+            report.bound
+        ))
+    }
+}
+
+fn allows(budget: MaxLoss, records: u64, span_ms: u64) -> bool {
+    match budget {
+        MaxLoss::Nothing => false,
+        MaxLoss::Records(most) => records <= most,
+        MaxLoss::SpanMs(most) => span_ms <= most,
+    }
+}
+
+fn states(bound: &LossBound, records: u64) -> bool {
+    !bound.exact_zero && bound.records.is_none_or(|most| records <= most)
+}
