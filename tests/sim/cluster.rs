@@ -182,7 +182,9 @@ impl Cluster {
             machine.host = Some(Arc::clone(&host));
             machine.refusal = None;
             machine.hurt = false;
+            // Whoever starts it has seen to its disk.
             machine.disk.fail_at(u64::MAX);
+            machine.disk.set_capacity(None);
             (process, host)
         });
         self.ghost.note(&format!("node {place} starts"));

@@ -40,7 +40,7 @@ fn seeds_are_clean(shape: usize, default: u64) {
         }
         if let Some(why) = &verdict.failed {
             panic!(
-                "{} seed {seed}: {why}\nSIM_SEED={seed} cargo test --test sim {} -- --nocapture",
+                "{} seed {seed}: {why}\nSIM_SEED={seed} cargo test --test sim {} -- --exact --nocapture",
                 shape.name, shape.name
             );
         }

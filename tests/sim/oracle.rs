@@ -33,6 +33,8 @@ struct Watched {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Released {
     epoch: Epoch,
+    /// The first record of a reign: nobody was told of it.
+    start: bool,
     at_ms: u64,
 }
 
@@ -386,6 +388,7 @@ impl Inner {
                 Some(_) => {}
                 None => self.released.push(Released {
                     epoch: found,
+                    start: history.contains(&(found, Lsn(lsn))),
                     at_ms: now,
                 }),
             }
@@ -536,7 +539,8 @@ impl Inner {
             return Ok(());
         }
         self.lossy += 1;
-        let exact = lost.len() as u64;
+        // What nobody was told of is no loss.
+        let exact = lost.iter().filter(|record| !record.start).count() as u64;
         let times = || lost.iter().map(|record| record.at_ms);
         let span = times().max().unwrap_or(0) - times().min().unwrap_or(0);
         if (report.forced || allows(budget, exact, span)) && states(&report.bound, exact) {
