@@ -126,8 +126,17 @@ impl Log {
                 self.shared.disk.sync_dir(&self.shared.dir.join("wal"))?;
             }
         }
-        if let Some(segment) = state.segments.last() {
+        let cluster = state.cluster;
+        if let Some(segment) = state.segments.last_mut() {
             let offset = SEGMENT_HEADER_BYTES as u64 + (target.offset - segment.before.offset);
+            // A mark must not go on stating what is about to be taken back: new records in its
+            // place, torn, would look like damage.
+            if segment.floor.is_some_and(|floor| floor > lsn) {
+                let file = self.shared.disk.open(&segment.path, false)?;
+                segment.write_mark(file.as_ref(), cluster, lsn)?;
+                file.sync_data()?;
+                segment.floor = Some(lsn);
+            }
             cut(self.shared.disk.as_ref(), &segment.path, offset)?;
         }
         state.rewind(target);

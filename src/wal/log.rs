@@ -26,10 +26,10 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 
-use super::disk::Disk;
+use super::disk::{Disk, DiskFile};
 use super::record::{self, ChainPoint, Kind, RecordError, Stamp};
 use super::recover::{self, OpenError, Recovered};
-use super::segment::{SegmentHeader, segment_path};
+use super::segment::{MARK_AT, SegmentHeader, segment_path};
 use super::stepped::{Clock, machine_clock};
 use super::writer::{self, Writer};
 use crate::units::{Epoch, Lsn, Millis};
@@ -111,6 +111,8 @@ pub(super) struct Group {
     pub(super) first: Lsn,
     pub(super) before: ChainPoint,
     pub(super) after: ChainPoint,
+    /// The greatest LSN that a record in it states as synced (R31).
+    pub(super) claim: Lsn,
     pub(super) bytes: Bytes,
 }
 
@@ -119,6 +121,22 @@ pub(super) struct Group {
 pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) before: ChainPoint,
+    /// What its mark states, if it has one: everything up to here is synced on this node, whatever
+    /// the records say.
+    pub(super) floor: Option<Lsn>,
+}
+
+impl Segment {
+    pub(super) fn write_mark(
+        &self,
+        file: &dyn DiskFile,
+        cluster: u128,
+        floor: Lsn,
+    ) -> io::Result<()> {
+        let before = self.before;
+        let mark = SegmentHeader { cluster, before }.encode_mark(floor);
+        file.write_at(&mark, MARK_AT as u64)
+    }
 }
 
 #[derive(Debug)]
@@ -126,6 +144,7 @@ pub(super) struct State {
     /// Records appended since the last group was sealed.
     open: Vec<u8>,
     open_before: ChainPoint,
+    open_claim: Lsn,
     /// Sealed groups, oldest first; the last `unwritten` of them are not in a file yet.
     pub(super) tail: VecDeque<Group>,
     pub(super) unwritten: usize,
@@ -185,6 +204,7 @@ impl Shared {
         let state = State {
             open: Vec::new(),
             open_before: end,
+            open_claim: Lsn::ZERO,
             tail: VecDeque::new(),
             unwritten: 0,
             tail_bytes: 0,
@@ -319,6 +339,7 @@ impl Log {
         let before = state.end;
         let after = record::encode(&mut state.open, before, stamp, &[payload]);
         state.end = after;
+        state.open_claim = state.open_claim.max(synced);
         if kind == Kind::EpochStart {
             state.history.push((epoch, after.lsn));
         }
@@ -339,6 +360,7 @@ impl Log {
                 Ok(found) => {
                     at += (found.after.offset - end.offset) as usize;
                     end = found.after;
+                    state.open_claim = state.open_claim.max(found.synced);
                     if found.kind == Kind::EpochStart {
                         state.history.push((found.epoch, found.lsn));
                     }
@@ -531,6 +553,7 @@ impl State {
             first: before.lsn.next(),
             before,
             after: self.end,
+            claim: std::mem::take(&mut self.open_claim),
             bytes: Bytes::from(bytes),
         });
         self.unwritten += 1;
@@ -564,6 +587,7 @@ impl State {
     /// Everything behind `end` is gone.
     pub(super) fn rewind(&mut self, end: ChainPoint) {
         self.open.clear();
+        self.open_claim = Lsn::ZERO;
         self.tail.clear();
         self.tail_bytes = 0;
         self.unwritten = 0;
@@ -583,18 +607,29 @@ impl State {
     }
 }
 
-/// Creates the segment whose first record follows `before`; ready for writing, durable by name.
+/// Creates the segment whose first record follows `before`, which is synced, and whose first group
+/// states `claim` as synced; ready for writing, durable by name.
 pub(super) fn create_segment(
     shared: &Shared,
     cluster: u128,
     before: ChainPoint,
-) -> io::Result<(Segment, Box<dyn super::disk::DiskFile>)> {
+    claim: Lsn,
+) -> io::Result<(Segment, Box<dyn DiskFile>)> {
     let path = segment_path(&shared.dir, before.lsn.next());
     let file = shared.disk.open(&path, true)?;
     file.set_len(0)?;
     file.allocate(shared.config.segment_bytes)?;
     file.write_at(&SegmentHeader { cluster, before }.encode(), 0)?;
+    let mut segment = Segment {
+        path,
+        before,
+        floor: None,
+    };
+    if claim > before.lsn {
+        segment.write_mark(file.as_ref(), cluster, before.lsn)?;
+        segment.floor = Some(before.lsn);
+    }
     file.sync_data()?;
     shared.disk.sync_dir(&shared.dir.join("wal"))?;
-    Ok((Segment { path, before }, file))
+    Ok((segment, file))
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, read_all};
 use super::record::{ChainPoint, RecordRef};
-use super::scan::{Verdict, scan};
+use super::scan::{Verdict, scan_marked};
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, first_lsn_of};
 use crate::units::Lsn;
 
@@ -72,9 +72,8 @@ pub fn inspect(
             header.before.lsn
         ));
     }
-    let found = scan(header.before, &bytes[SEGMENT_HEADER_BYTES..], sealed, |r| {
-        visit(r)
-    });
+    let (floor, records) = (header.floor_in(&bytes), &bytes[SEGMENT_HEADER_BYTES..]);
+    let found = scan_marked(header.before, records, sealed, floor, visit);
     report.bytes = found.good_bytes as u64;
     if found.end.lsn > header.before.lsn {
         report.range = Some((header.before.lsn.next(), found.end.lsn));

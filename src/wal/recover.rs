@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::disk::{Disk, read_all};
 use super::log::Segment;
 use super::record::{ChainPoint, Kind, RecordError};
-use super::scan::{Scan, Verdict, scan};
+use super::scan::{Scan, Verdict, scan_marked};
 use super::segment::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, first_lsn_of};
 use crate::units::{Epoch, Lsn};
 
@@ -199,7 +199,8 @@ fn take_segment(
         });
     }
     let records = &bytes[SEGMENT_HEADER_BYTES..];
-    let result = scan(before, records, sealed, |record| {
+    let floor = header.floor_in(&bytes);
+    let result = scan_marked(before, records, sealed, floor, |record| {
         if record.kind == Kind::EpochStart {
             so_far.history.push((record.epoch, record.lsn));
         }
@@ -207,7 +208,11 @@ fn take_segment(
     so_far.records += result.end.lsn.records_since(before.lsn);
     so_far.end = result.end;
     settle_end(disk, &path, &result, so_far)?;
-    so_far.segments.push(Segment { path, before });
+    so_far.segments.push(Segment {
+        path,
+        before,
+        floor,
+    });
     Ok(())
 }
 

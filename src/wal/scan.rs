@@ -1,13 +1,17 @@
 //! Recovery's judgement: a pure function from a segment's bytes to what they are worth.
 //!
-//! | what stands where the next record belongs | what later bytes say | verdict |
+//! | what stands where the next record belongs | the mark, or what later bytes say | verdict |
 //! | --- | --- | --- |
 //! | the next record | | it is taken |
+//! | anything else, zeroes included | the mark's floor reaches it | damage: nothing is cut, nothing served |
 //! | zeroes, or the end of the file | nothing | the clean end |
 //! | anything else | nothing intact | a torn tail: cut |
-//! | anything else | intact records, none stating it as synced (R31) | a torn tail: unsynced pages reach the disk in any order |
-//! | anything else | an intact record stating that it was synced | damage: nothing is cut, nothing served |
+//! | anything else | a mark whose floor does not reach it | a torn tail: unsynced pages reach the disk in any order |
+//! | anything else | no mark; intact records, none stating it as synced (R31) | a torn tail |
+//! | anything else | no mark; an intact record stating that it was synced | damage |
 //! | anything else, in a segment that has a successor | | damage: a segment is sealed synced |
+//!
+//! In a segment with a mark the records' statements, which are their primary's, count for nothing.
 
 use super::record::{self, ChainPoint, HEADER_BYTES, RecordError, RecordRef, UncheckedHeader};
 use crate::units::Lsn;
@@ -50,15 +54,24 @@ pub fn scan<'a>(
     start: ChainPoint,
     bytes: &'a [u8],
     sealed: bool,
+    visit: impl FnMut(RecordRef<'a>),
+) -> Scan {
+    scan_marked(start, bytes, sealed, None, visit)
+}
+
+/// As [`scan`], for a segment whose mark states this `floor`.
+pub(super) fn scan_marked<'a>(
+    start: ChainPoint,
+    bytes: &'a [u8],
+    sealed: bool,
+    floor: Option<Lsn>,
     mut visit: impl FnMut(RecordRef<'a>),
 ) -> Scan {
     let mut end = start;
     let mut at = 0;
-    let mut synced = Lsn::ZERO;
     let why = loop {
         match record::check(end, &bytes[at..]) {
             Ok(found) => {
-                synced = synced.max(found.synced);
                 at += (found.after.offset - end.offset) as usize;
                 end = found.after;
                 visit(found);
@@ -66,7 +79,7 @@ pub fn scan<'a>(
             Err(why) => break why,
         }
     };
-    let verdict = judge(end, &bytes[at..], why, sealed, synced);
+    let verdict = judge(end, &bytes[at..], why, sealed, floor);
     Scan {
         end,
         good_bytes: at,
@@ -74,7 +87,13 @@ pub fn scan<'a>(
     }
 }
 
-fn judge(end: ChainPoint, rest: &[u8], why: RecordError, sealed: bool, synced: Lsn) -> Verdict {
+fn judge(
+    end: ChainPoint,
+    rest: &[u8],
+    why: RecordError,
+    sealed: bool,
+    floor: Option<Lsn>,
+) -> Verdict {
     let lsn = end.lsn.next();
     let written = rest.iter().any(|byte| *byte != 0);
     if sealed {
@@ -95,7 +114,7 @@ fn judge(end: ChainPoint, rest: &[u8], why: RecordError, sealed: bool, synced: L
         why,
         RecordError::Kind(_) | RecordError::Lsn { .. } | RecordError::Backwards
     );
-    if foreign || synced >= lsn {
+    if foreign || floor.is_some_and(|floor| floor >= lsn) {
         return Verdict::Damage {
             why,
             lsn,
@@ -106,6 +125,7 @@ fn judge(end: ChainPoint, rest: &[u8], why: RecordError, sealed: bool, synced: L
         return Verdict::Clean;
     }
     match intact_behind(rest, lsn) {
+        _ if floor.is_some() => Verdict::TornTail { why },
         Some((behind, stated)) if stated >= lsn.0 => Verdict::Damage {
             why,
             lsn,
@@ -228,6 +248,32 @@ mod tests {
         bytes.push(1);
         assert!(matches!(verdict(&bytes, true).1, Verdict::Damage { .. }));
         assert!(matches!(verdict(&bytes, false).1, Verdict::TornTail { .. }));
+    }
+
+    #[test]
+    fn a_mark_counts_and_the_records_statements_do_not() {
+        let (bytes, starts) = log(5, |i| i - 1);
+        for floor in 0..=5_u64 {
+            for bad in 1..=5_u64 {
+                let place = starts[bad as usize - 1];
+                let mut flipped = bytes.clone();
+                flipped[place + HEADER_BYTES] ^= 1;
+                let mut lost = bytes.clone();
+                lost[place..].fill(0);
+                for (image, otherwise) in [(flipped, "torn"), (lost, "clean")] {
+                    let floor = Some(Lsn(floor));
+                    let found = scan_marked(ChainPoint::default(), &image, false, floor, |_| {});
+                    let what = match found.verdict {
+                        Verdict::Clean => "clean",
+                        Verdict::TornTail { .. } => "torn",
+                        Verdict::Damage { .. } => "damage",
+                    };
+                    let damage = Some(Lsn(bad)) <= floor;
+                    let due = if damage { "damage" } else { otherwise };
+                    assert_eq!(what, due, "bad {bad}, floor {floor:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,4 +1,9 @@
 //! Segment files: a header, then records. `wal/<first lsn, 20 digits>.wal`.
+//!
+//! The last 16 bytes of the header's room hold the *mark*, or zeroes. Records state what their
+//! primary had synced (R31), which on a standby that catches up is more than itself has. Once a
+//! segment has a mark, only the mark says what was synced here: never more than is true, and at
+//! most one group less.
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +15,11 @@ use crate::units::{Epoch, Lsn, Millis};
 
 /// Bytes before the first record.
 pub const SEGMENT_HEADER_BYTES: usize = 96;
+/// Where the header's checksum stands.
+const CRC_AT: usize = 68;
+/// Where the mark stands.
+pub(super) const MARK_AT: usize = 80;
+const MARK_BYTES: usize = SEGMENT_HEADER_BYTES - MARK_AT;
 const MAGIC: &[u8; 8] = b"USTYWAL\0";
 const VERSION: u32 = 1;
 
@@ -56,12 +66,35 @@ impl SegmentHeader {
         bytes
     }
 
+    /// The mark that says: everything up to `floor` is synced here.
+    pub(super) fn encode_mark(&self, floor: Lsn) -> [u8; MARK_BYTES] {
+        let mut mark = [0; MARK_BYTES];
+        mark[..8].copy_from_slice(&floor.0.to_le_bytes());
+        // Bound to its header, so that no other segment's mark is believed. Without the header's
+        // own CRC: a CRC over data and their CRC is the same for all data.
+        let covered = [&self.encode()[..CRC_AT], &mark[..12]].concat();
+        mark[12..].copy_from_slice(&crc32fast::hash(&covered).to_le_bytes());
+        mark
+    }
+
+    /// The floor that a segment's mark states. `None` if it has no mark; a damaged one promises
+    /// nothing.
+    pub(super) fn floor_in(&self, segment: &[u8]) -> Option<Lsn> {
+        let mark = segment.get(MARK_AT..SEGMENT_HEADER_BYTES)?;
+        if mark.iter().all(|byte| *byte == 0) {
+            return None;
+        }
+        let floor = Lsn((&mark[..8]).get_u64_le());
+        let intact = mark == self.encode_mark(floor);
+        Some(if intact { floor } else { Lsn::ZERO })
+    }
+
     /// Checks and reads a header.
     pub fn decode(bytes: &[u8]) -> Result<SegmentHeader, HeaderError> {
         let whole = bytes
             .get(..SEGMENT_HEADER_BYTES)
             .ok_or(HeaderError::Magic)?;
-        let (mut fields, mut tail) = whole.split_at(68);
+        let (mut fields, mut tail) = whole.split_at(CRC_AT);
         if &fields[..8] != MAGIC {
             return Err(HeaderError::Magic);
         }
@@ -125,6 +158,51 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(SegmentHeader::decode(&bad).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let before = ChainPoint {
+            lsn: Lsn(41),
+            epoch: Epoch(3),
+            crc: 0x0a0b_0c0d,
+            time: Millis(1000),
+            offset: 4321,
+        };
+        let header = SegmentHeader { cluster: 5, before };
+        let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
+        assert_eq!(
+            hex(&header.encode()),
+            "55535459 57414c00 01000000 00000000 05000000 00000000 00000000 00000000 \
+             2a000000 00000000 03000000 00000000 e8030000 00000000 e1100000 00000000 \
+             0d0c0b0a 2278f249 00000000 00000000 00000000 00000000 00000000 00000000"
+                .replace(' ', "")
+        );
+        let mark = hex(&header.encode_mark(Lsn(40)));
+        assert_eq!(mark, "28000000000000000000000040748bb3");
+    }
+
+    #[test]
+    fn a_mark_is_there_or_not_and_promises_nothing_when_it_is_damaged() {
+        let header = SegmentHeader {
+            cluster: 5,
+            before: ChainPoint::default(),
+        };
+        let mut bytes = header.encode();
+        assert_eq!(header.floor_in(&bytes), None);
+        bytes[MARK_AT..].copy_from_slice(&header.encode_mark(Lsn(40)));
+        assert_eq!(header.floor_in(&bytes), Some(Lsn(40)));
+        assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
+        for bit in MARK_AT * 8..SEGMENT_HEADER_BYTES * 8 {
+            let mut bad = bytes;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(header.floor_in(&bad), Some(Lsn::ZERO), "bit {bit}");
+        }
+        let other = SegmentHeader {
+            cluster: 6,
+            ..header
+        };
+        assert_eq!(other.floor_in(&bytes), Some(Lsn::ZERO));
     }
 
     #[test]

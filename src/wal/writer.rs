@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::disk::DiskFile;
-use super::log::{Fsync, Group, IDLE, Progress, Shared, State, create_segment};
+use super::log::{Fsync, Group, IDLE, Progress, Segment, Shared, State, create_segment};
 use super::record::ChainPoint;
 use super::segment::SEGMENT_HEADER_BYTES;
 use super::stepped::Step;
@@ -16,10 +16,38 @@ use crate::units::Lsn;
 /// The segment being written.
 struct OpenSegment {
     file: Box<dyn DiskFile>,
-    before: ChainPoint,
+    segment: Segment,
     /// Where the next record goes.
     at: u64,
     rewritten: u64,
+}
+
+impl OpenSegment {
+    /// R31 on a standby. A group whose records state as synced what is not synced here would, torn
+    /// by a power cut, look like damage; so a mark that says what is synced is durable before it,
+    /// and from then on comes along with each group, for one sync of both. (It may be lost with its
+    /// group: the older one promises less.)
+    fn keep_mark(&mut self, shared: &Shared, cluster: u128, claim: Lsn) -> io::Result<()> {
+        // All before this segment was synced when it was begun.
+        let synced = shared.lock().synced.max(self.segment.before.lsn);
+        let stale = match self.segment.floor {
+            Some(floor) => floor < synced,
+            None => claim > synced,
+        };
+        if !stale {
+            return Ok(());
+        }
+        let file = self.file.as_ref();
+        self.segment.write_mark(file, cluster, synced)?;
+        if self.segment.floor.is_none() {
+            file.sync_data()?;
+        }
+        self.segment.floor = Some(synced);
+        if let Some(last) = shared.lock().segments.last_mut() {
+            last.floor = self.segment.floor;
+        }
+        Ok(())
+    }
 }
 
 pub(super) struct Writer {
@@ -205,19 +233,20 @@ impl Writer {
         if full {
             // A segment is sealed synced, whatever the fsync setting: recovery relies on it.
             self.sync()?;
-            self.segment = Some(self.new_segment(cluster, rewritten, group.before)?);
+            self.segment = Some(self.new_segment(cluster, rewritten, group)?);
         }
         if self.segment.is_none() {
             self.segment = Some(match self.last_segment(rewritten, group.before)? {
                 Some(last) => last,
-                None => self.new_segment(cluster, rewritten, group.before)?,
+                None => self.new_segment(cluster, rewritten, group)?,
             });
         }
         let segment = self.segment.as_mut().expect("opened just above");
         assert!(
-            segment.before.lsn < group.first,
+            segment.segment.before.lsn < group.first,
             "a group before its segment"
         );
+        segment.keep_mark(&self.shared, cluster, group.claim)?;
         segment.file.write_at(&group.bytes, segment.at)?;
         segment.at += size;
         Ok(())
@@ -235,23 +264,18 @@ impl Writer {
         let file = self.shared.disk.open(&last.path, false)?;
         Ok(Some(OpenSegment {
             file,
-            before: last.before,
+            segment: last,
             at,
             rewritten,
         }))
     }
 
-    fn new_segment(
-        &self,
-        cluster: u128,
-        rewritten: u64,
-        before: ChainPoint,
-    ) -> io::Result<OpenSegment> {
-        let (segment, file) = create_segment(&self.shared, cluster, before)?;
-        self.shared.lock().segments.push(segment);
+    fn new_segment(&self, cluster: u128, rewritten: u64, group: &Group) -> io::Result<OpenSegment> {
+        let (segment, file) = create_segment(&self.shared, cluster, group.before, group.claim)?;
+        self.shared.lock().segments.push(segment.clone());
         Ok(OpenSegment {
             file,
-            before,
+            segment,
             at: SEGMENT_HEADER_BYTES as u64,
             rewritten,
         })
