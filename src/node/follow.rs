@@ -305,7 +305,6 @@ async fn take_snapshot(
         log.set_cluster(node.gate_now().cluster);
         log.reset(info.begin)?;
         let path = snapshots.settle().map_err(|error| other(&error))?;
-        let path = path.ok_or_else(|| StreamEnd::Other("the copy is gone".into()))?;
         let loaded = super::snapshots::load(snapshots, &path).map_err(|error| other(&error))?;
         node.store.replace(loaded.keyspace, info.begin);
         set_exact_from(node, info.end);

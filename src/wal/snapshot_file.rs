@@ -18,7 +18,7 @@ use crate::units::{Epoch, Lsn, Millis};
 
 /// How a snapshot that counts is called, and a full copy that replaces everything.
 const SNAPSHOT: &str = ".snap";
-const FULL_COPY: &str = ".full";
+const FULL_COPY: &str = "copy.full";
 
 const MAGIC: &[u8; 8] = b"USTYSNP\0";
 const VERSION: u32 = 1;
@@ -98,7 +98,7 @@ impl SnapshotStore {
     /// Goes on where a crash interrupted the replacing of everything by a full copy.
     fn finish_replacing(&self, data_dir: &Path) -> Result<(), SnapshotError> {
         let names = self.disk.list(&self.dir).map_err(at_path(&self.dir))?;
-        if !names.iter().any(|name| name.ends_with(FULL_COPY)) {
+        if !names.iter().any(|name| name == FULL_COPY) {
             return Ok(());
         }
         let wal = data_dir.join("wal");
@@ -195,29 +195,27 @@ impl SnapshotStore {
     /// log and every other snapshot are void, and a start removes what is left of them. (A crash
     /// between the copy's name and the log's removal once left a node with a log that ended before
     /// its snapshot began: it refused to start.)
+    ///
+    /// The name is always the same, so that a second copy takes the place of one whose second step
+    /// failed. (With a name each, the older was once taken for the newer.)
     pub fn void_all_but(&self, copy: &FullCopy) -> Result<(), SnapshotError> {
-        let (begin, end) = (copy.info.begin.lsn, copy.info.end);
-        let disk = self.disk.as_ref();
-        install(disk, &self.dir, &copy.path, begin, end, FULL_COPY).map(drop)
+        let path = self.dir.join(FULL_COPY);
+        self.disk
+            .rename(&copy.path, &path)
+            .and_then(|()| self.disk.sync_dir(&self.dir))
+            .map_err(at_path(&path))
     }
 
     /// The second step, the log being gone: the other snapshots go, and the copy is a snapshot.
-    pub fn settle(&self) -> Result<Option<PathBuf>, SnapshotError> {
-        let names = self.disk.list(&self.dir).map_err(at_path(&self.dir))?;
-        let Some(copy) = names.iter().find(|name| name.ends_with(FULL_COPY)) else {
-            return Ok(None);
-        };
+    pub fn settle(&self) -> Result<PathBuf, SnapshotError> {
+        let copy = self.dir.join(FULL_COPY);
+        let info = self.read(&copy, |_| Ok(()))?;
         for (_, _, path) in self.list()? {
             self.disk.remove(&path).map_err(at_path(&path))?;
         }
         self.disk.sync_dir(&self.dir).map_err(at_path(&self.dir))?;
-        let from = self.dir.join(copy);
-        let path = self.dir.join(copy.replace(FULL_COPY, SNAPSHOT));
-        self.disk
-            .rename(&from, &path)
-            .and_then(|()| self.disk.sync_dir(&self.dir))
-            .map_err(at_path(&path))?;
-        Ok(Some(path))
+        let (begin, end) = (info.begin.lsn, info.end);
+        install(self.disk.as_ref(), &self.dir, &copy, begin, end)
     }
 
     /// Removes every snapshot but the newest `keep`.
@@ -281,7 +279,7 @@ impl SnapshotWriter {
             .and_then(|()| self.file.sync_data())
             .map_err(at_path(&self.path))?;
         let disk = self.disk.as_ref();
-        install(disk, &self.dir, &self.path, self.begin, end, SNAPSHOT)
+        install(disk, &self.dir, &self.path, self.begin, end)
     }
 
     /// Gives it up.
@@ -337,9 +335,8 @@ fn install(
     from: &Path,
     begin: Lsn,
     end: Lsn,
-    suffix: &str,
 ) -> Result<PathBuf, SnapshotError> {
-    let path = dir.join(format!("{:020}-{:020}{suffix}", begin.0, end.0));
+    let path = dir.join(format!("{:020}-{:020}{SNAPSHOT}", begin.0, end.0));
     disk.rename(from, &path)
         .and_then(|()| disk.sync_dir(dir))
         .map_err(at_path(&path))?;
