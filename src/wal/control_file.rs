@@ -9,6 +9,7 @@ use bytes::{Buf, BufMut};
 use thiserror::Error;
 
 use super::disk::{Disk, read_all, replace};
+use super::guard::{Guard, Rules};
 
 const MAGIC: &[u8; 8] = b"USTYCTL\0";
 const VERSION: u32 = 1;
@@ -58,6 +59,7 @@ pub struct ControlFile {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     generation: u64,
+    rules: Rules,
 }
 
 impl std::fmt::Debug for ControlFile {
@@ -82,6 +84,7 @@ impl ControlFile {
             disk,
             dir: dir.to_path_buf(),
             generation: 0,
+            rules: Rules::default(),
         };
         let copies = [file.read(NAMES[0])?, file.read(NAMES[1])?];
         let damaged = copies.iter().any(|copy| matches!(copy, Copy::Damaged));
@@ -110,6 +113,14 @@ impl ControlFile {
                 Ok((file, Loaded::Found(payload)))
             }
         }
+    }
+
+    /// The same without one of its rules. Tests only.
+    #[cfg(feature = "mutants")]
+    #[must_use]
+    pub fn leaving_out(mut self, without: Option<Guard>) -> ControlFile {
+        self.rules = Rules { without };
+        self
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -158,10 +169,22 @@ impl ControlFile {
         let bytes = self.encode(payload);
         for name in NAMES {
             let path = self.path(name);
-            replace(self.disk.as_ref(), &path, &bytes)
+            self.put(&path, &bytes)
                 .map_err(|source| ControlError::Io { path, source })?;
+            if !self.rules.keep(Guard::R2) {
+                break;
+            }
         }
         Ok(())
+    }
+
+    fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        if self.rules.keep(Guard::R1Control) {
+            return replace(self.disk.as_ref(), path, bytes);
+        }
+        let file = self.disk.open(path, true)?;
+        file.set_len(0)?;
+        file.write_at(bytes, 0)
     }
 
     fn encode(&self, payload: &[u8]) -> Vec<u8> {

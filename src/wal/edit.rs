@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::guard::Guard;
 use super::log::{Log, LogClosed, State};
 use super::record::{ChainPoint, Kind, records};
 use super::recover::cut;
@@ -126,20 +127,21 @@ impl Log {
                 self.shared.disk.sync_dir(&self.shared.dir.join("wal"))?;
             }
         }
-        let cluster = state.cluster;
+        let (cluster, rules) = (state.cluster, self.shared.config.rules());
         if let Some(segment) = state.segments.last_mut() {
             let offset = SEGMENT_HEADER_BYTES as u64 + (target.offset - segment.before.offset);
             // A mark must not go on stating what is about to be taken back: new records in its
             // place, torn, would look like damage.
-            if segment.floor.is_some_and(|floor| floor > lsn) {
+            let stale = segment.floor.is_some_and(|floor| floor > lsn);
+            if stale && rules.keep(Guard::R31MarkLowered) {
                 let file = self.shared.disk.open(&segment.path, false)?;
                 segment.write_mark(file.as_ref(), cluster, lsn)?;
                 file.sync_data()?;
                 segment.floor = Some(lsn);
             }
-            cut(self.shared.disk.as_ref(), &segment.path, offset)?;
+            cut(self.shared.disk.as_ref(), &segment.path, offset, rules)?;
         }
-        state.rewind(target);
+        state.rewind(target, rules);
         drop(state);
         self.rewound(lsn);
         Ok(target)
@@ -156,7 +158,7 @@ impl Log {
             self.shared.disk.remove(&segment.path)?;
         }
         self.shared.disk.sync_dir(&self.shared.dir.join("wal"))?;
-        state.rewind(start);
+        state.rewind(start, self.shared.config.rules());
         State::restart_history(&mut state, start);
         drop(state);
         self.rewound(start.lsn);

@@ -27,6 +27,7 @@ use thiserror::Error;
 use tokio::sync::{Notify, watch};
 
 use super::disk::{Disk, DiskFile};
+use super::guard::{Guard, Rules};
 use super::record::{self, ChainPoint, Kind, RecordError, Stamp};
 use super::recover::{self, OpenError, Recovered};
 use super::segment::{MARK_AT, SegmentHeader, segment_path};
@@ -54,6 +55,18 @@ pub struct LogConfig {
     pub fsync: Fsync,
     /// Bytes of recent groups kept in memory for standbys and for applying.
     pub tail_bytes: usize,
+    /// A rule that this log does without, so that a test can see that it would be missed.
+    #[cfg(feature = "mutants")]
+    pub without: Option<Guard>,
+}
+
+impl LogConfig {
+    pub(super) fn rules(&self) -> Rules {
+        Rules {
+            #[cfg(feature = "mutants")]
+            without: self.without,
+        }
+    }
 }
 
 impl Default for LogConfig {
@@ -62,6 +75,8 @@ impl Default for LogConfig {
             segment_bytes: 64 << 20,
             fsync: Fsync::Always,
             tail_bytes: 32 << 20,
+            #[cfg(feature = "mutants")]
+            without: None,
         }
     }
 }
@@ -198,7 +213,7 @@ impl Shared {
         on_progress: OnProgress,
         clock: Clock,
     ) -> Result<(Arc<Shared>, Recovered), OpenError> {
-        let recovered = recover::recover(disk.as_ref(), dir, cluster, start)?;
+        let recovered = recover::recover(disk.as_ref(), dir, cluster, start, config.rules())?;
         let end = recovered.end;
         let (appended, _) = watch::channel(end.lsn);
         let state = State {
@@ -329,7 +344,10 @@ impl Log {
     ) -> Result<ChainPoint, LogClosed> {
         let mut state = self.shared.lock();
         state.refuse_if_closed()?;
-        let synced = state.synced;
+        let synced = match self.shared.config.rules().keep(Guard::R31Stamp) {
+            true => state.synced,
+            false => Lsn::ZERO,
+        };
         let stamp = Stamp {
             epoch,
             time,
@@ -585,7 +603,7 @@ impl State {
     }
 
     /// Everything behind `end` is gone.
-    pub(super) fn rewind(&mut self, end: ChainPoint) {
+    pub(super) fn rewind(&mut self, end: ChainPoint, rules: Rules) {
         self.open.clear();
         self.open_claim = Lsn::ZERO;
         self.tail.clear();
@@ -596,7 +614,9 @@ impl State {
         self.written = end;
         self.synced = end.lsn;
         self.rewritten += 1;
-        self.history.retain(|(_, start)| *start <= end.lsn);
+        if rules.keep(Guard::R4History) {
+            self.history.retain(|(_, start)| *start <= end.lsn);
+        }
         if self.history.is_empty() {
             self.restart_history(end);
         }
@@ -625,7 +645,7 @@ pub(super) fn create_segment(
         before,
         floor: None,
     };
-    if claim > before.lsn {
+    if claim > before.lsn && shared.config.rules().keep(Guard::R31Mark) {
         segment.write_mark(file.as_ref(), cluster, before.lsn)?;
         segment.floor = Some(before.lsn);
     }

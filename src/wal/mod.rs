@@ -9,6 +9,7 @@
 mod control_file;
 mod disk;
 mod edit;
+mod guard;
 mod log;
 mod offline;
 mod reader;
@@ -24,6 +25,8 @@ mod writer;
 pub use control_file::{ControlError, ControlFile, Loaded, MAX_CONTROL_BYTES};
 pub use disk::{Disk, DiskFile, Held, Map, Mapped, RealDisk, read_all, replace};
 pub use edit::{Discarded, EditError};
+#[cfg(feature = "mutants")]
+pub use guard::Guard;
 pub use log::{AppendRawError, Fsync, Log, LogClosed, LogConfig, OnProgress, Opened, Progress};
 pub use offline::{SegmentReport, inspect, segment_files};
 pub use reader::{Chunk, Reader, TooOld};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::disk::{Disk, read_all};
+use super::guard::{Guard, Rules};
 use super::log::Segment;
 use super::record::{ChainPoint, Kind, RecordError};
 use super::scan::{Scan, Verdict, scan_marked};
@@ -106,6 +107,7 @@ pub(super) fn recover(
     dir: &Path,
     cluster: u128,
     start: ChainPoint,
+    rules: Rules,
 ) -> Result<Recovered, OpenError> {
     let wal = dir.join("wal");
     disk.create_dir_all(&wal).map_err(io_error(&wal))?;
@@ -116,6 +118,11 @@ pub(super) fn recover(
         .collect();
     found.sort_unstable();
     drop_unborn_segment(disk, &mut found)?;
+    if rules.keep(Guard::R3OpenNames) {
+        // A process that died between creating a segment and syncing the directory leaves a name
+        // that a power cut may still take, with all that we shall have synced under it.
+        disk.sync_dir(&wal).map_err(io_error(&wal))?;
+    }
     let mut recovered = Recovered {
         end: start,
         oldest: start,
@@ -126,7 +133,8 @@ pub(super) fn recover(
     };
     let count = found.len();
     for (place, (_, path)) in found.into_iter().enumerate() {
-        take_segment(disk, path, place + 1 < count, cluster, &mut recovered)?;
+        let sealed = place + 1 < count;
+        take_segment(disk, path, sealed, cluster, rules, &mut recovered)?;
     }
     if recovered.end.lsn < start.lsn {
         // The snapshot reaches further than the log: what it stands for is missing from the log,
@@ -165,6 +173,7 @@ fn take_segment(
     path: PathBuf,
     sealed: bool,
     cluster: u128,
+    rules: Rules,
     so_far: &mut Recovered,
 ) -> Result<(), OpenError> {
     let bytes = read_all(disk, &path).map_err(io_error(&path))?;
@@ -191,7 +200,7 @@ fn take_segment(
         so_far.end = before;
         so_far.oldest = before;
         so_far.history = vec![(before.epoch, before.lsn)];
-    } else if before != so_far.end {
+    } else if before != so_far.end && rules.keep(Guard::R31Header) {
         return Err(OpenError::Gap {
             path,
             found: before.lsn,
@@ -207,7 +216,7 @@ fn take_segment(
     });
     so_far.records += result.end.lsn.records_since(before.lsn);
     so_far.end = result.end;
-    settle_end(disk, &path, &result, so_far)?;
+    settle_end(disk, &path, &bytes, sealed, &result, rules, so_far)?;
     so_far.segments.push(Segment {
         path,
         before,
@@ -220,50 +229,66 @@ fn take_segment(
 fn settle_end(
     disk: &dyn Disk,
     path: &Path,
+    bytes: &[u8],
+    sealed: bool,
     result: &Scan,
+    rules: Rules,
     so_far: &mut Recovered,
 ) -> Result<(), OpenError> {
-    let offset = (SEGMENT_HEADER_BYTES + result.good_bytes) as u64;
-    match &result.verdict {
-        Verdict::Damage {
-            why,
-            lsn,
-            intact_behind,
-        } => {
-            let behind = match intact_behind {
-                Some(lsn) => format!("an intact record (LSN {lsn}) behind it says it was synced"),
-                None => "what stands there was synced".to_string(),
-            };
-            let (path, lsn, why) = (path.to_path_buf(), *lsn, why.clone());
-            return Err(OpenError::Damaged {
-                path,
-                offset,
-                lsn,
-                why,
-                behind,
-            });
-        }
-        Verdict::TornTail { why } => {
-            so_far.torn = Some(why.clone());
-            cut(disk, path, offset).map_err(io_error(path))?;
-        }
-        Verdict::Clean => {
-            // What is there may still be only in the page cache of a crashed process; before it
-            // counts as synced it is.
-            let file = disk.open(path, false).map_err(io_error(path))?;
-            file.sync_data().map_err(io_error(path))?;
-        }
+    let offset = SEGMENT_HEADER_BYTES + result.good_bytes;
+    if let Verdict::Damage {
+        why,
+        lsn,
+        intact_behind,
+    } = &result.verdict
+        && rules.keep(Guard::R31Judge)
+    {
+        let behind = match intact_behind {
+            Some(lsn) => format!("an intact record (LSN {lsn}) behind it says it was synced"),
+            None => "what stands there was synced".to_string(),
+        };
+        return Err(OpenError::Damaged {
+            path: path.to_path_buf(),
+            offset: offset as u64,
+            lsn: *lsn,
+            why: why.clone(),
+            behind,
+        });
+    }
+    if !sealed && rules.keep(Guard::R3Open) {
+        make_durable(disk, path, &bytes[..offset], rules).map_err(io_error(path))?;
+    }
+    if let Verdict::TornTail { why } | Verdict::Damage { why, .. } = &result.verdict {
+        so_far.torn = Some(why.clone());
+        cut(disk, path, offset as u64, rules).map_err(io_error(path))?;
     }
     Ok(())
 }
 
+/// R3: what the last segment holds may be only in the page cache of a process that died, or worse:
+/// after a failed sync Linux counts pages as clean that the disk lacks, and the next sync succeeds
+/// without them. So before any of it counts as synced, it is written again.
+fn make_durable(disk: &dyn Disk, path: &Path, bytes: &[u8], rules: Rules) -> io::Result<()> {
+    let file = disk.open(path, false)?;
+    if rules.keep(Guard::R3OpenAgain) {
+        file.write_at(bytes, 0)?;
+    }
+    file.sync_data()
+}
+
 /// R31: zeroes everything behind `offset`, keeping the file's room, and syncs; a discarded tail
 /// must not rise again when later records happen to end where it began.
-pub(super) fn cut(disk: &dyn Disk, path: &Path, offset: u64) -> io::Result<()> {
+pub(super) fn cut(disk: &dyn Disk, path: &Path, offset: u64, rules: Rules) -> io::Result<()> {
     let file = disk.open(path, false)?;
     let len = file.len()?;
-    file.set_len(offset)?;
-    file.sync_data()?;
+    let sync = || match rules.keep(Guard::R31CutSync) {
+        true => file.sync_data(),
+        false => Ok(()),
+    };
+    if rules.keep(Guard::R31CutZero) {
+        file.set_len(offset)?;
+    }
+    sync()?;
     file.allocate(len)?;
-    file.sync_data()
+    sync()
 }

@@ -90,6 +90,9 @@ impl SnapshotStore {
                 disk.remove(&path).map_err(at_path(&path))?;
             }
         }
+        // A snapshot may have got its name from a process that died before the name was durable;
+        // the log must not be shortened for the sake of one that a power cut takes.
+        disk.sync_dir(&dir).map_err(at_path(&dir))?;
         let store = SnapshotStore { disk, dir };
         store.finish_replacing(data_dir)?;
         Ok(store)

@@ -154,7 +154,7 @@ mod tests {
         let config = LogConfig {
             segment_bytes: 400,
             fsync,
-            tail_bytes: 300,
+            ..LogConfig::default()
         };
         let opened = Log::open_stepped(
             Arc::new(disk.clone()),

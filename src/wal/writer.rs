@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::disk::DiskFile;
+use super::guard::Guard;
 use super::log::{Fsync, Group, IDLE, Progress, Segment, Shared, State, create_segment};
 use super::record::ChainPoint;
 use super::segment::SEGMENT_HEADER_BYTES;
@@ -32,7 +33,7 @@ impl OpenSegment {
         let synced = shared.lock().synced.max(self.segment.before.lsn);
         let stale = match self.segment.floor {
             Some(floor) => floor < synced,
-            None => claim > synced,
+            None => claim > synced && shared.config.rules().keep(Guard::R31Mark),
         };
         if !stale {
             return Ok(());
@@ -109,6 +110,10 @@ impl Writer {
             shared,
             segment: None,
         }
+    }
+
+    fn keeps(&self, guard: Guard) -> bool {
+        self.shared.config.rules().keep(guard)
     }
 
     /// Waits for work. `false` when the log is closed.
@@ -232,7 +237,9 @@ impl Writer {
         });
         if full {
             // A segment is sealed synced, whatever the fsync setting: recovery relies on it.
-            self.sync()?;
+            if self.keeps(Guard::R3Seal) {
+                self.sync()?;
+            }
             self.segment = Some(self.new_segment(cluster, rewritten, group)?);
         }
         if self.segment.is_none() {
@@ -290,7 +297,9 @@ impl Writer {
             Some(since) => since,
             None => self.begin(),
         };
-        if let Some(segment) = &self.segment {
+        if let Some(segment) = &self.segment
+            && self.keeps(Guard::R3Sync)
+        {
             segment.file.sync_data()?;
         }
         let now = (self.shared.clock)();
@@ -309,6 +318,10 @@ impl Writer {
 
     /// The failure latch.
     fn fail(&mut self, error: &io::Error) {
+        if !self.keeps(Guard::R3Latch) {
+            self.shared.lock().writer_busy = false;
+            return;
+        }
         let why: Arc<str> = format!(
             "writing {} failed: {error}; nothing is acknowledged any more",
             self.shared.dir.join("wal").display()
