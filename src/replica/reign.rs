@@ -84,6 +84,8 @@ pub(super) struct Reign {
     pub(super) appended_at_beat: Lsn,
     /// A record that waits for release, and since when (semi-sync).
     pub(super) waiting: Option<(Lsn, Micros)>,
+    /// Whether it held leases from a majority when it was last looked after.
+    pub(super) leased: bool,
     pub(super) handover: Option<Handover>,
 }
 
@@ -114,6 +116,7 @@ impl Reign {
             next_beat: Micros::ZERO,
             appended_at_beat: Lsn::ZERO,
             waiting: None,
+            leased: false,
             handover: None,
         }
     }
@@ -145,6 +148,8 @@ impl Machine {
             .is_none_or(|proposal| !proposal.sent && !alone(&proposal.recorded.rule));
         if let Some((_, since)) = reign.waiting
             && open
+            // Without leases there is no fall-back; the answer that renews them is an input.
+            && reign.leased
             && self.may_fall_back(reign)
         {
             deadline = deadline.min(since.plus(self.config.semi_sync_timeout));
@@ -188,6 +193,7 @@ impl Machine {
         let Role::Primary(mut reign) = std::mem::replace(&mut self.role, Role::Follower) else {
             return;
         };
+        reign.leased = self.lease_until(&reign) > now.boot;
         self.send_first_proposal(&mut reign);
         self.count_recordings(&mut reign);
         self.decide_change(now, &mut reign);
@@ -569,6 +575,13 @@ impl Machine {
         let wanted = self.wanted_rule(now, reign, &active.rule);
         if wanted == active.rule {
             reign.proposal = None;
+            return;
+        }
+        // A primary that no majority answers would release nothing under the new rule. But voters
+        // that still hear it would record that rule, and with it no standby can win: a primary that
+        // had gone deaf kept everybody from taking over until somebody healed it.
+        let falls_back = wanted.is_alone(self.config.id) && self.may_fall_back(reign);
+        if falls_back && !reign.leased {
             return;
         }
         if reign
