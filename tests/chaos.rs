@@ -4,6 +4,8 @@
 //! ```text
 //! UNDERSTUDY_LONG=1 CHAOS_FAULTS=300 CHAOS_SEED=7 cargo test --release --test chaos hosts -- --nocapture
 //! CHAOS_KINDS=kill CHAOS_FAULTS=200 cargo test --release --test chaos processes -- --nocapture
+//! UNDERSTUDY_LONG=1 CHAOS_MINUTES=10 cargo test --release --test chaos saturated -- --nocapture
+//! UNDERSTUDY_LONG=1 CHAOS_SWITCHOVERS=50 cargo test --release --test chaos switchovers -- --nocapture
 //! ```
 //! See `docs/chaos.md`. Where namespaces cannot be made, the part that needs them says `SKIPPED`.
 
@@ -15,6 +17,8 @@ mod cluster;
 mod dice;
 #[path = "chaos/faults.rs"]
 mod faults;
+#[path = "chaos/handover.rs"]
+mod handover;
 #[path = "history/mod.rs"]
 mod history;
 #[path = "chaos/hosts.rs"]
@@ -25,8 +29,13 @@ mod observer;
 mod report;
 #[path = "chaos/rounds.rs"]
 mod rounds;
+#[path = "chaos/saturated.rs"]
+mod saturated;
 #[path = "chaos/wire.rs"]
 mod wire;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cluster::Shape;
 use faults::{Kind, schedule};
@@ -57,6 +66,13 @@ fn seed() -> u64 {
     })
 }
 
+/// One run at a time: what one does to the machine's cores must not be the other's fault.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    // A test that failed while it held this harms no other.
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The kinds asked for among those possible.
 fn kinds(possible: &[Kind]) -> Vec<Kind> {
     let Ok(names) = std::env::var("CHAOS_KINDS") else {
@@ -77,10 +93,10 @@ fn chaos(hosts: bool, possible: &[Kind], faults: u64, title: &str) {
     for (half, shape) in [(0, Shape::ThreeSync), (1, Shape::PairAndWitness)] {
         let faults = (faults + 1 - half) / 2;
         let not_dead = self::kinds(&Kind::NOT_DEAD);
-        let apart = if hosts && !not_dead.is_empty() {
-            faults / 5
-        } else {
-            0
+        let apart = match (hosts && !not_dead.is_empty(), kinds.is_empty()) {
+            (false, _) => 0,
+            (true, true) => faults,
+            (true, false) => faults / 5,
         };
         let plans = [
             (kinds.as_slice(), faults - apart, ""),
@@ -116,6 +132,7 @@ fn chaos(hosts: bool, possible: &[Kind], faults: u64, title: &str) {
 #[test]
 fn processes() {
     let faults = number("CHAOS_FAULTS").unwrap_or(if long() { 300 } else { 4 });
+    let _alone = alone();
     chaos(false, &Kind::LOOPBACK, faults, "processes on loopback");
 }
 
@@ -125,6 +142,7 @@ fn hosts_of_their_own() {
         println!("SKIPPED: no hosts in network namespaces here: {why}");
         return;
     }
+    let _alone = alone();
     if let Some(well) = hosts::enter("hosts_of_their_own") {
         assert!(well, "the run inside failed; it said why above");
         return;
@@ -136,4 +154,26 @@ fn hosts_of_their_own() {
         possible.retain(|kind| *kind != Kind::DiskSlow);
     }
     chaos(true, &possible, faults, "hosts in namespaces");
+}
+
+#[test]
+fn saturated_cores_make_no_takeover() {
+    let minutes = number("CHAOS_MINUTES").unwrap_or(if long() { 10 } else { 0 });
+    let span = match minutes {
+        0 => Duration::from_secs(3),
+        minutes => Duration::from_secs(60 * minutes),
+    };
+    let _alone = alone();
+    for shape in [Shape::ThreeSync, Shape::PairAndWitness] {
+        saturated::run(shape, span);
+    }
+}
+
+#[test]
+fn switchovers_cost_no_request() {
+    let times = number("CHAOS_SWITCHOVERS").unwrap_or(if long() { 50 } else { 3 });
+    let _alone = alone();
+    for shape in [Shape::ThreeSync, Shape::PairAndWitness] {
+        handover::run(shape, times);
+    }
 }

@@ -126,7 +126,7 @@ impl Cluster {
         let folder = self.folder.path();
         std::fs::write(
             folder.join("secret"),
-            "a secret for a test and nothing else\n",
+            "a-secret-for-tests-and-nothing-else\n",
         )
         .expect("a file of ours");
         let mut members = String::new();

@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use super::faults::Kind;
 
 /// Times in microseconds, up to ten minutes, to three digits.
-fn histogram() -> Histogram<u64> {
+pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are in order")
 }
 

@@ -45,6 +45,10 @@ pub fn run(run: &Run<'_>, report: &mut Report) -> Floor {
         ledger: Vec::new(),
         last_history: Vec::new(),
     };
+    if std::env::var_os("CHAOS_KEEP").is_some() {
+        println!("keeping {}", cluster.folder().display());
+        cluster.keep_files();
+    }
     if let Err(wrong) = course.go(&mut cluster, report) {
         let words = cluster.last_words();
         cluster.keep_files();
