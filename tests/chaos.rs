@@ -147,7 +147,7 @@ fn hosts_of_their_own() {
         assert!(well, "the run inside failed; it said why above");
         return;
     }
-    let faults = number("CHAOS_FAULTS").unwrap_or(if long() { 300 } else { 10 });
+    let faults = number("CHAOS_FAULTS").unwrap_or(if long() { 300 } else { 6 });
     let mut possible = Kind::HOSTS.to_vec();
     if !hosts::can_throttle() {
         println!("SKIPPED: no block throttle here, so no slow disks");

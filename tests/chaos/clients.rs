@@ -28,6 +28,8 @@ const IMPATIENT: Duration = Duration::from_secs(3);
 /// A patient one's: longer than a node's own `write_timeout` and than any freeze.
 const PATIENT: Duration = Duration::from_secs(12);
 const CONNECT: Duration = Duration::from_millis(100);
+/// After a failure, where nobody is seen to be primary.
+const RETRY: Duration = Duration::from_millis(30);
 /// Operations on a connection between two entries in the ledger.
 const PER_ENTRY: u64 = 40;
 /// Appends to one key; then the next, so that values stay short.
@@ -181,7 +183,7 @@ impl Client {
                 None => self.count_error("no connection"),
             }
             failed = Some(node);
-            std::thread::sleep(Duration::from_millis(2));
+            self.pause(node);
         }
         self.seen
     }
@@ -202,6 +204,17 @@ impl Client {
         }
         self.at += 1;
         nodes[self.at % nodes.len()]
+    }
+
+    /// Waits a moment, or until another primary is seen: clients that ask all nodes as fast as they
+    /// can would take the cores that the election needs.
+    fn pause(&self, failed: u32) {
+        let until = Instant::now() + RETRY;
+        let elsewhere = || self.board.primary().is_some_and(|(node, _)| node != failed);
+        while Instant::now() < until && !self.is_stopped() && !elsewhere() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 
     fn count_error(&mut self, error: &str) {

@@ -20,7 +20,7 @@ use understudy::resp::Reply;
 use super::wire::{Waited, Wire};
 
 /// Between two probes of a node.
-const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(5);
 /// A probe without an answer for so long is set aside.
 const SILENCE: Duration = Duration::from_millis(60);
 /// A probe set aside is read on for so long.

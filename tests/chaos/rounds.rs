@@ -19,6 +19,9 @@ use crate::history::{self, Call, Operation, Outcome};
 /// Faults in one history.
 const PER_HISTORY: usize = 5;
 const CLIENTS: u32 = 12;
+/// Between two faults. A voter that has just started votes for nobody until the longest lease it
+/// ever promised is over (600 ms); a fault before that would be the second one at a time.
+const SETTLED: Duration = Duration::from_millis(700);
 
 /// What a run is to be.
 pub struct Run<'a> {
@@ -185,6 +188,7 @@ impl Course<'_> {
             fault.heal(cluster, node);
         }
         let (after, recovery) = cluster.wait_ready()?;
+        std::thread::sleep(SETTLED);
         progress(load)?;
         let later = cluster.seen_by(after).map_or(epoch, |seen| seen.epoch);
         Ok(Happened {
