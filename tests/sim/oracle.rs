@@ -222,9 +222,17 @@ impl Ghost {
                     .note(now, &format!("node {place} won epoch {epoch}"));
                 self.inner().note_winner(place, *epoch)
             }
-            Seen::Said(Output::EndReign { epoch, why, .. }) => {
+            Seen::Said(Output::EndReign {
+                epoch,
+                why,
+                settled,
+            }) => {
                 let line = format!("node {place} ends epoch {epoch}: {why}");
                 self.inner().note(now, &line);
+                let node = process.node.get().and_then(Weak::upgrade);
+                if let (Some(node), Some(settled)) = (node, settled) {
+                    self.inner().note_last(now, *epoch, &node, *settled);
+                }
                 Ok(())
             }
             Seen::Said(Output::Report(report)) => {
@@ -394,6 +402,23 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// A reign may release its last records and hand over in one step.
+    fn note_last(&mut self, now: u64, epoch: Epoch, node: &Node, upto: Lsn) {
+        let newest = self.winners.keys().next_back() == Some(&epoch);
+        if !newest || !self.upto.contains_key(&epoch) {
+            return;
+        }
+        let history = node.store.log().history();
+        for lsn in self.released.len() as u64 + 1..=upto.0 {
+            let found = epoch_at(&history, Lsn(lsn));
+            self.released.push(Released {
+                epoch: found,
+                start: history.contains(&(found, Lsn(lsn))),
+                at_ms: now,
+            });
+        }
     }
 
     /// R5 and the commit rule: a majority has recorded a rule of this epoch durably, and `copies`
