@@ -117,7 +117,7 @@ impl Reader {
     /// `None` when there is none yet.
     pub fn next_chunk(&mut self, up_to: Lsn, max_bytes: usize) -> io::Result<Option<Chunk>> {
         let first = self.at.lsn.next();
-        let Some(source) = self.source() else {
+        let Some(source) = self.source()? else {
             return Ok(None);
         };
         if first > up_to {
@@ -150,29 +150,35 @@ impl Reader {
         }))
     }
 
-    fn source(&self) -> Option<Source> {
+    fn source(&self) -> io::Result<Option<Source>> {
         let mut state = self.shared.lock();
         if self.at.lsn >= state.end.lsn {
-            return None;
+            return Ok(None);
         }
         let next = self.at.lsn.next();
         if state.tail.back().is_none_or(|group| group.after.lsn < next) && state.has_unwritten() {
             state.seal();
         }
         if let Some(bytes) = Self::from_tail(&state, self.at) {
-            return Some(Source::Memory(bytes));
+            return Ok(Some(Source::Memory(bytes)));
         }
         let place = state
             .segments
             .iter()
-            .rposition(|s| s.before.lsn <= self.at.lsn)?;
+            .rposition(|s| s.before.lsn <= self.at.lsn);
+        let Some(place) = place else {
+            // Not "nothing yet": a standby whose segments a snapshot had made superfluous once
+            // waited for the next record of them for ever.
+            let what = format!("the records behind LSN {} are not kept any more", self.at.lsn);
+            return Err(io::Error::new(io::ErrorKind::NotFound, what));
+        };
         let segment = state.segments[place].clone();
         let sealed = place + 1 < state.segments.len();
-        Some(Source::File {
+        Ok(Some(Source::File {
             segment,
             sealed,
             end: state.written,
-        })
+        }))
     }
 
     /// The rest of the group in memory that holds the record behind `at`.
