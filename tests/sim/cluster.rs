@@ -342,6 +342,7 @@ impl Cluster {
             };
             text.push_str(&format!("  node {place}: {line}\n"));
         }
+        text.push_str(&self.net.describe());
         text
     }
 }

@@ -61,7 +61,7 @@ const KINDS: [(Fault, u64); 20] = [
     (Fault::WallJump, 3),
     (Fault::Switchover, 6),
     (Fault::StepDown, 1),
-    (Fault::Force, 1),
+    (Fault::Force, 2),
 ];
 
 /// How often each kind was injected.
@@ -284,8 +284,32 @@ impl Nemesis {
                 self.note(fault, primary);
                 tell(&cluster, primary, Input::StepDown("it was told to".into()));
             }
+            Fault::Force => return self.force(),
             _ => return false,
         }
+        true
+    }
+
+    /// A person promotes a node by force where nobody serves, and gives up nodes that are down.
+    fn force(&mut self) -> bool {
+        let cluster = Arc::clone(&self.cluster);
+        let data = 1 + self.random.below(u64::from(cluster.shape.data)) as u32;
+        if cluster.serving().is_some() || cluster.fate(data) != Fate::Runs {
+            return false;
+        }
+        let dead = |place: &u32| cluster.fate(*place) == Fate::Dead;
+        let lost: Vec<u32> = match self.random.one_in(2) {
+            true => cluster.places().filter(dead).collect(),
+            false => Vec::new(),
+        };
+        cluster
+            .ghost
+            .note(&format!("FAULT Force {data}, lost {lost:?}"));
+        for place in &lost {
+            cluster.with(*place, |machine| machine.condemned = true);
+        }
+        let lost = lost.into_iter().map(own_id).collect();
+        tell(&cluster, data, Input::Promote(lost));
         true
     }
 

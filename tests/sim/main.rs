@@ -20,10 +20,22 @@ mod run;
 #[path = "../history/mod.rs"]
 mod history;
 
-use run::{SHAPES, Verdict, run};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use run::{SHAPES, Sum, Verdict, run};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
+}
+
+/// How to see a failing seed again.
+fn replay(shape: &str, seed: u64, why: &str) -> String {
+    format!(
+        "{shape} seed {seed}: {why}\nSIM_SEED={seed} cargo test --test sim {shape} -- --exact \
+         --nocapture"
+    )
 }
 
 fn seeds_are_clean(shape: usize, default: u64) {
@@ -32,17 +44,18 @@ fn seeds_are_clean(shape: usize, default: u64) {
         Some(seed) => (seed, 1),
         None => (0, number("SIM_SEEDS").unwrap_or(default)),
     };
-    let mut sum = run::Sum::default();
+    if std::env::var("SIM_LOG").is_ok() {
+        // What the nodes themselves log, between the lines of the trace.
+        let _ = tracing_subscriber::fmt().without_time().try_init();
+    }
+    let mut sum = Sum::default();
     for seed in first..first + count {
         let verdict = run(shape, seed, count == 1);
         if count == 1 {
             println!("{}", verdict.trace);
         }
         if let Some(why) = &verdict.failed {
-            panic!(
-                "{} seed {seed}: {why}\nSIM_SEED={seed} cargo test --test sim {} -- --exact --nocapture",
-                shape.name, shape.name
-            );
+            panic!("{}", replay(shape.name, seed, why));
         }
         sum.add(&verdict);
     }
@@ -93,4 +106,64 @@ fn a_seed_is_a_trace() {
             shape.name
         );
     }
+}
+
+/// Seeds for as long as `SIM_MINUTES` says, from `SIM_FROM` on, on every core, every shape in
+/// turn. Says each minute how far it is; the first ten failing seeds are told, and fail the test.
+#[test]
+#[ignore = "runs for SIM_MINUTES; docs/testing.md says how"]
+fn long() {
+    let minutes = number("SIM_MINUTES").unwrap_or(60);
+    let (began, end) = (Instant::now(), Duration::from_secs(60 * minutes));
+    let first = number("SIM_FROM").unwrap_or(1_000_000);
+    let next = AtomicU64::new(first);
+    let over = AtomicBool::new(false);
+    let sums: Mutex<Vec<Sum>> = Mutex::new(SHAPES.iter().map(|_| Sum::default()).collect());
+    let failures: Mutex<Vec<String>> = Mutex::default();
+    let tell = || {
+        let seeds: u64 = sums.lock().expect("no panic").iter().map(|s| s.seeds).sum();
+        let hours = began.elapsed().as_secs_f64() / 3600.0;
+        let failed = failures.lock().expect("no panic").len();
+        println!(
+            "{seeds} seeds in {:.1} min, {:.0} seeds/hour, {failed} failed",
+            hours * 60.0,
+            seeds as f64 / hours
+        );
+    };
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) && began.elapsed() < end {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let place = (seed % SHAPES.len() as u64) as usize;
+                    let verdict = run(SHAPES[place], seed, false);
+                    if let Some(why) = &verdict.failed {
+                        let told = replay(SHAPES[place].name, seed, why);
+                        println!("FAILED {told}");
+                        let mut failures = failures.lock().expect("no panic");
+                        failures.push(told);
+                        over.fetch_or(failures.len() >= 10, Ordering::Relaxed);
+                    }
+                    sums.lock().expect("no panic")[place].add(&verdict);
+                }
+                over.store(true, Ordering::Relaxed);
+            });
+        }
+        let mut told = Instant::now();
+        while !over.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(200));
+            if told.elapsed() > Duration::from_secs(60) {
+                told = Instant::now();
+                tell();
+            }
+        }
+    });
+    tell();
+    let sums = sums.into_inner().expect("no panic");
+    for (shape, sum) in SHAPES.iter().zip(&sums) {
+        println!("{}: {sum}", shape.name);
+    }
+    let failures = failures.into_inner().expect("no panic");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

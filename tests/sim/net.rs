@@ -284,6 +284,31 @@ impl Net {
         }
     }
 
+    /// For a failure: what is under way.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        for link in self.links_where(|_, _| true) {
+            let link = lock(&link);
+            for (side, pipe) in link.pipes.iter().enumerate() {
+                if let Some((at, bytes)) = pipe.chunks.front() {
+                    let late = Instant::now().saturating_duration_since(*at).as_millis();
+                    text.push_str(&format!(
+                        "  from {} to {}: {} chunks, first of {} bytes, {late} ms due, watched {}, \
+                         stuck {}, broken {:?}\n",
+                        link.ends[side],
+                        link.ends[1 - side],
+                        pipe.chunks.len(),
+                        bytes.len(),
+                        pipe.reader.is_some(),
+                        pipe.stuck_since.is_some(),
+                        link.broken
+                    ));
+                }
+            }
+        }
+        text
+    }
+
     /// Connects from one place to an address.
     pub async fn dial(
         &self,

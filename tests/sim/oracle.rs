@@ -42,6 +42,8 @@ struct Released {
 struct Inner {
     watched: BTreeMap<Place, Watched>,
     released: Vec<Released>,
+    /// What a takeover with loss gave up; another with the longer log may bring it back.
+    given_up: BTreeMap<u64, Released>,
     winners: BTreeMap<Epoch, Place>,
     votes: BTreeMap<(Epoch, Place, u64), NodeId>,
     recorded: BTreeMap<(Place, u64), RuleId>,
@@ -268,6 +270,7 @@ impl Inner {
                 .wrapping_mul(0x0100_0000_01b3)
                 .wrapping_add(1);
         }
+        tracing::info!("{}", line.trim_end());
         if self.keeps_trace {
             let _ = self.trace.write_str(&line);
         }
@@ -384,6 +387,13 @@ impl Inner {
         )?;
         self.upto.insert(epoch, upto);
         let oldest = log.oldest().lsn;
+        for lsn in self.released.len() as u64 + 1..=oldest.0.min(upto.0) {
+            // Older than the log: what was given up once is there again, in a snapshot.
+            let Some(record) = self.given_up.get(&lsn).copied() else {
+                return Err(format!("node {place} reigns with an unknown LSN {lsn}"));
+            };
+            self.released.push(record);
+        }
         for lsn in oldest.0 + 1..=upto.0 {
             let found = epoch_at(&history, Lsn(lsn));
             match self.released.get(lsn as usize - 1) {
@@ -560,6 +570,8 @@ impl Inner {
         let known = self.released.len() as u64;
         let kept = (1..=known).take_while(|lsn| same(*lsn)).count();
         let lost = self.released.split_off(kept);
+        let places = kept as u64 + 1..;
+        self.given_up.extend(places.zip(lost.iter().copied()));
         if lost.is_empty() {
             return Ok(());
         }

@@ -117,6 +117,7 @@ impl Future for Guarded {
                 Fate::Dead => return Poll::Ready(()),
             }
         }
+        let _node = tracing::info_span!("node", n = self.process.place).entered();
         let task = self.task.as_mut();
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| task.poll(cx)));
         let process = &self.process;
