@@ -54,6 +54,13 @@ impl Log {
         if lsn == end.lsn {
             return Ok(end);
         }
+        // What precedes the oldest record is known from its segment's header. (A fork exactly
+        // there, a snapshot having let everything before it go, once kept a deposed primary from
+        // ever rejoining.)
+        let oldest = self.oldest();
+        if lsn == oldest.lsn {
+            return Ok(oldest);
+        }
         let mut reader = self
             .reader(lsn.previous())
             .map_err(|_| EditError::NotKept(lsn))?;

@@ -169,7 +169,10 @@ impl Reader {
         let Some(place) = place else {
             // Not "nothing yet": a standby whose segments a snapshot had made superfluous once
             // waited for the next record of them for ever.
-            let what = format!("the records behind LSN {} are not kept any more", self.at.lsn);
+            let what = format!(
+                "the records behind LSN {} are not kept any more",
+                self.at.lsn
+            );
             return Err(io::Error::new(io::ErrorKind::NotFound, what));
         };
         let segment = state.segments[place].clone();
