@@ -200,6 +200,22 @@ impl Cluster {
         self.ghost.note(&format!("node {place} has a blank disk"));
     }
 
+    /// Gives a blank disk to every node that the primary's rule declares lost.
+    pub fn replace_lost(self: &Arc<Cluster>) {
+        let leader = self.serving().and_then(|place| self.node(place));
+        let Some(rule) = leader.and_then(|node| node.view().rule) else {
+            return;
+        };
+        for place in self.places() {
+            let incarnation = self.node(place).map(|node| node.view().incarnation);
+            if incarnation.is_some_and(|known| rule.rule.is_lost(own_id(place), known)) {
+                self.kill(place);
+                self.replace_disk(place);
+                self.start(place);
+            }
+        }
+    }
+
     /// Ends a process; its host and its page cache go on.
     pub fn kill(&self, place: u32) {
         let process = self.with(place, |machine| {
@@ -278,8 +294,7 @@ impl Cluster {
                     return false;
                 };
                 let own = node.view();
-                let counts = rule.rule.counts(own_id(place), own.incarnation)
-                    || rule.rule.is_lost(own_id(place), own.incarnation);
+                let counts = rule.rule.counts(own_id(place), own.incarnation);
                 let follows = place == primary
                     || (own.primary == Some(own_id(primary)) && own.epoch == view.epoch);
                 let data = node.settings.kind() == Kind::Data;
