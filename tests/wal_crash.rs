@@ -67,6 +67,8 @@ fn a_segment_is_marked_only_where_its_records_say_more_than_is_true() {
 fn the_control_file_is_the_old_or_the_new() {
     holds("control file, dead", &control::crashes(&control::load));
     holds("control file, rot", &control::rot(&control::load));
+    let lives = control::second_lives(&control::load);
+    holds("control file, second lives", &lives);
 }
 
 #[test]
@@ -135,6 +137,23 @@ fn a_snapshot_counts_only_when_it_is_whole() {
                 assert_eq!((begin, end, info.begin.lsn), (Lsn(10), Lsn(12), Lsn(10)));
                 assert_eq!(read, blocks);
             }
+        }
+    }
+    // A process that dies leaves one, the next finds it and shortens its log for it: it must stay.
+    for boundary in 1..=boundaries {
+        let dying = wal::disk();
+        dying.crash_at(boundary);
+        run(&dying);
+        let after = dying.kill();
+        let count = |disk: &SimDisk| {
+            let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+            let store = SnapshotStore::open(shared, Path::new(DIR)).unwrap();
+            store.list().unwrap().len()
+        };
+        let found = count(&after);
+        for seed in 0..10 {
+            let left = count(&after.after_crash(seed));
+            assert_eq!(left, found, "boundary {boundary} seed {seed}");
         }
     }
     println!("snapshot: {boundaries} boundaries, 10 images each");

@@ -54,6 +54,10 @@ fn is_caught(without: Guard) {
     let mut looks: Vec<Look<'_>> = vec![
         ("control file, dead", Box::new(|| control::crashes(&load))),
         ("control file, rot", Box::new(|| control::rot(&load))),
+        (
+            "control file, second lives",
+            Box::new(|| control::second_lives(&load)),
+        ),
     ];
     looks.extend(everything(config));
     let mut disks = 0;

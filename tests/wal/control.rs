@@ -85,3 +85,49 @@ pub fn rot(load: Load<'_>) -> Search {
     }
     search
 }
+
+/// The process dies at each operation, or the operation fails; the next one finds the page cache,
+/// stores one more or not, and the power goes: what it had found, it may have acted upon.
+pub fn second_lives(load: Load<'_>) -> Search {
+    let mut search = Search::default();
+    let whole = super::disk();
+    store_four(&whole, load);
+    for operation in 1..=whole.operations() {
+        for dies in [true, false] {
+            let first = super::disk();
+            match dies {
+                true => first.crash_at(operation),
+                false => first.fail_at(operation),
+            }
+            let stored = store_four(&first, load);
+            let second = first.kill();
+            for stores in [true, false] {
+                let known = match load(Arc::new(second.clone())) {
+                    Ok((mut file, Loaded::Found(bytes))) => {
+                        let known = u32::from_le_bytes(bytes.try_into().unwrap());
+                        match stores {
+                            true => file.store(&(known + 1).to_le_bytes()).map(|()| known + 1),
+                            false => Ok(known),
+                        }
+                    }
+                    Ok(_) => Ok(0),
+                    Err(error) => Err(error),
+                };
+                let due = match known {
+                    Ok(known) if known < stored => Err(format!("found {known}, stored {stored}")),
+                    Ok(known) => match found(second.after_crash(operation)) {
+                        Ok(found) if found == known => Ok(()),
+                        Ok(found) => Err(format!("found {found}, it was {known}")),
+                        Err(what) => Err(what),
+                    },
+                    Err(error) => Err(error.to_string()),
+                };
+                let place = || format!("operation {operation}, dies: {dies}, stores: {stores}");
+                if !search.look(place, due) {
+                    return search;
+                }
+            }
+        }
+    }
+    search
+}
