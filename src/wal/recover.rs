@@ -9,7 +9,7 @@ use super::disk::{Disk, read_all};
 use super::guard::{Guard, Rules};
 use super::log::Segment;
 use super::record::{ChainPoint, Kind, RecordError};
-use super::scan::{Scan, Verdict, scan_marked};
+use super::scan::{Scan, Verdict, scan_marked, used};
 use super::segment::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, first_lsn_of};
 use crate::units::{Epoch, Lsn};
 
@@ -155,13 +155,20 @@ fn drop_unborn_segment(disk: &dyn Disk, found: &mut Vec<(Lsn, PathBuf)>) -> Resu
     let Some((_, path)) = found.last() else {
         return Ok(());
     };
-    let bytes = read_all(disk, path).map_err(io_error(path))?;
-    let headless = matches!(
-        SegmentHeader::decode(&bytes),
+    // The whole of it is read only where it matters: this is start-up time.
+    let mut header = [0; SEGMENT_HEADER_BYTES];
+    let read = disk
+        .open(path, false)
+        .and_then(|file| file.read_at(&mut header, 0))
+        .map_err(io_error(path))?;
+    if !matches!(
+        SegmentHeader::decode(&header[..read]),
         Err(HeaderError::Magic | HeaderError::Crc)
-    );
-    let body = bytes.get(SEGMENT_HEADER_BYTES..).unwrap_or(&[]);
-    if headless && body.iter().all(|byte| *byte == 0) {
+    ) {
+        return Ok(());
+    }
+    let bytes = read_all(disk, path).map_err(io_error(path))?;
+    if used(bytes.get(SEGMENT_HEADER_BYTES..).unwrap_or(&[])) == 0 {
         disk.remove(path).map_err(io_error(path))?;
         found.pop();
     }

@@ -95,10 +95,10 @@ fn judge(
     floor: Option<Lsn>,
 ) -> Verdict {
     let lsn = end.lsn.next();
-    let written = rest.iter().any(|byte| *byte != 0);
+    let written = used(rest);
     if sealed {
         // The successor's header says whether this is where the segment was closed.
-        return if written {
+        return if written > 0 {
             Verdict::Damage {
                 why,
                 lsn,
@@ -121,10 +121,10 @@ fn judge(
             intact_behind: None,
         };
     }
-    if !written {
+    if written == 0 {
         return Verdict::Clean;
     }
-    match intact_behind(rest, lsn) {
+    match intact_behind(rest, written, lsn) {
         _ if floor.is_some() => Verdict::TornTail { why },
         Some((behind, stated)) if stated >= lsn.0 => Verdict::Damage {
             why,
@@ -135,13 +135,28 @@ fn judge(
     }
 }
 
-/// Looks for an intact record behind the bad one, wherever it may begin; its LSN and the greatest
+/// How many bytes there are up to the last that is not zero. A segment is mostly reserved room:
+/// this is compared by pages, not looked at byte by byte.
+pub(super) fn used(bytes: &[u8]) -> usize {
+    const ZEROES: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    for page in bytes.rchunks(ZEROES.len()) {
+        if page != &ZEROES[..page.len()] {
+            break;
+        }
+        end -= page.len();
+    }
+    let last = bytes[..end].iter().rposition(|byte| *byte != 0);
+    last.map_or(0, |last| last + 1)
+}
+
+/// Looks for an intact record behind the bad one, wherever it may begin in what is `written`; its LSN and the greatest
 /// synced LSN that such records state. A record is known by the checksum seeded with the CRC that
 /// the header before it states.
-fn intact_behind(rest: &[u8], bad: Lsn) -> Option<(u64, u64)> {
+fn intact_behind(rest: &[u8], written: usize, bad: Lsn) -> Option<(u64, u64)> {
     let mut best: Option<(u64, u64)> = None;
     let mut at = 0;
-    while at + HEADER_BYTES <= rest.len() {
+    while at < written && at + HEADER_BYTES <= rest.len() {
         let Some(header) = UncheckedHeader::read(&rest[at..]) else {
             break;
         };
@@ -234,6 +249,21 @@ mod tests {
                 let (end, verdict) = verdict(&cut, false);
                 assert_eq!(end, bad - 1);
                 assert!(matches!(verdict, Verdict::TornTail { .. }), "{verdict:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_used_ends_with_the_last_byte_that_is_not_zero() {
+        for len in [0, 1, 4095, 4096, 4097, 9000] {
+            let mut bytes = vec![0; len];
+            assert_eq!(used(&bytes), 0, "{len} zeroes");
+            for at in [0, 1, 4095, 4096, len.saturating_sub(1)] {
+                if at < len {
+                    bytes.fill(0);
+                    bytes[at] = 1;
+                    assert_eq!(used(&bytes), at + 1, "{len} bytes");
+                }
             }
         }
     }

@@ -34,7 +34,7 @@ pub fn crashes(story: Story, config: LogConfig) -> Search {
         let dying = disk();
         dying.crash_at(boundary);
         let promise = story(&dying, config);
-        for seed in 0..8 {
+        for seed in 0..6 {
             let image = dying.after_crash(seed * 1000 + boundary);
             let place = || format!("dead at operation {boundary}, seed {seed}");
             if !search.look(place, check(&image, config, &promise)) {
@@ -87,7 +87,7 @@ fn second_lives(
             } else {
                 (first.clone(), promise.clone())
             };
-            for seed in 0..4 {
+            for seed in 0..3 {
                 let place = || format!("operation {operation}, seed {seed}, second life: {again}");
                 let image = second.after_crash(seed * 1000 + operation);
                 if !search.look(place, check(&image, config, &promise)) {
