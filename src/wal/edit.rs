@@ -123,35 +123,39 @@ impl Log {
         if let Some(why) = &state.failed {
             return Err(LogClosed(why.clone()).into());
         }
-        // Newest first: a crash half-way leaves a prefix.
-        while state
-            .segments
-            .last()
-            .is_some_and(|segment| segment.before.lsn > lsn)
-        {
-            if let Some(segment) = state.segments.pop() {
-                self.shared.disk.remove(&segment.path)?;
-                self.shared.disk.sync_dir(&self.shared.dir.join("wal"))?;
-            }
+        if let Err(error) = self.take_back(&mut state, target) {
+            // Neither the old log nor the new one: nothing may be written behind it.
+            self.shared.fail(state, &error);
+            return Err(error.into());
         }
-        let (cluster, rules) = (state.cluster, self.shared.config.rules());
-        if let Some(segment) = state.segments.last_mut() {
-            let offset = SEGMENT_HEADER_BYTES as u64 + (target.offset - segment.before.offset);
-            // A mark must not go on stating what is about to be taken back: new records in its
-            // place, torn, would look like damage.
-            let stale = segment.floor.is_some_and(|floor| floor > lsn);
-            if stale && rules.keep(Guard::R31MarkLowered) {
-                let file = self.shared.disk.open(&segment.path, false)?;
-                segment.write_mark(file.as_ref(), cluster, lsn)?;
-                file.sync_data()?;
-                segment.floor = Some(lsn);
-            }
-            cut(self.shared.disk.as_ref(), &segment.path, offset, rules)?;
-        }
-        state.rewind(target, rules);
+        state.rewind(target, self.shared.config.rules());
         drop(state);
         self.rewound(lsn);
         Ok(target)
+    }
+
+    fn take_back(&self, state: &mut State, target: ChainPoint) -> io::Result<()> {
+        let (disk, rules) = (self.shared.disk.as_ref(), self.shared.config.rules());
+        // Newest first: a crash half-way leaves a prefix.
+        while let Some(segment) = state.segments.pop_if(|s| s.before.lsn > target.lsn) {
+            disk.remove(&segment.path)?;
+            disk.sync_dir(&self.shared.dir.join("wal"))?;
+        }
+        let cluster = state.cluster;
+        let Some(segment) = state.segments.last_mut() else {
+            return Ok(());
+        };
+        // A mark must not go on stating what is about to be taken back: new records in its place,
+        // torn, would look like damage.
+        let stale = segment.floor.is_some_and(|floor| floor > target.lsn);
+        if stale && rules.keep(Guard::R31MarkLowered) {
+            let file = disk.open(&segment.path, false)?;
+            segment.write_mark(file.as_ref(), cluster, target.lsn)?;
+            file.sync_data()?;
+            segment.floor = Some(target.lsn);
+        }
+        let offset = SEGMENT_HEADER_BYTES as u64 + (target.offset - segment.before.offset);
+        cut(disk, &segment.path, offset, rules)
     }
 
     /// Begins a new log behind `start`, after a snapshot was installed: the old segments are
@@ -161,14 +165,22 @@ impl Log {
         if let Some(why) = &state.failed {
             return Err(LogClosed(why.clone()).into());
         }
-        while let Some(segment) = state.segments.pop() {
-            self.shared.disk.remove(&segment.path)?;
+        if let Err(error) = self.remove_all(&mut state) {
+            self.shared.fail(state, &error);
+            return Err(error.into());
         }
-        self.shared.disk.sync_dir(&self.shared.dir.join("wal"))?;
         state.rewind(start, self.shared.config.rules());
         State::restart_history(&mut state, start);
         drop(state);
         self.rewound(start.lsn);
         Ok(())
+    }
+
+    fn remove_all(&self, state: &mut State) -> io::Result<()> {
+        let disk = self.shared.disk.as_ref();
+        while let Some(segment) = state.segments.pop() {
+            disk.remove(&segment.path)?;
+        }
+        disk.sync_dir(&self.shared.dir.join("wal"))
     }
 }

@@ -102,7 +102,7 @@ pub enum AppendRawError {
     },
 }
 
-/// Told by the writer thread after each write and each sync, and once on failure.
+/// Told after each write and each sync, and once on failure.
 #[derive(Clone, Debug)]
 pub struct Progress {
     /// Behind the last record handed to the operating system.
@@ -117,7 +117,7 @@ pub struct Progress {
     pub failed: Option<Arc<str>>,
 }
 
-/// Called from the writer thread.
+/// Called by the writer; on failure also by whoever rewrites history.
 pub type OnProgress = Arc<dyn Fn(&Progress) + Send + Sync>;
 
 /// Records that were appended together.
@@ -250,6 +250,29 @@ impl Shared {
             in_flight_since: AtomicU64::new(IDLE),
         };
         Ok((Arc::new(shared), recovered))
+    }
+
+    /// The failure latch.
+    pub(super) fn fail(&self, mut state: MutexGuard<'_, State>, error: &io::Error) {
+        let why: Arc<str> = format!(
+            "writing {} failed: {error}; nothing is acknowledged any more",
+            self.dir.join("wal").display()
+        )
+        .into();
+        state.failed = Some(Arc::clone(&why));
+        state.writer_busy = false;
+        let progress = Progress {
+            written: state.written,
+            synced: state.synced,
+            took: Duration::ZERO,
+            was_sync: false,
+            failed: Some(why),
+        };
+        drop(state);
+        self.idle.notify_all();
+        self.work.notify_all();
+        self.stirred.notify_one();
+        (self.on_progress)(&progress);
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

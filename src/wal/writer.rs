@@ -322,25 +322,6 @@ impl Writer {
             self.shared.lock().writer_busy = false;
             return;
         }
-        let why: Arc<str> = format!(
-            "writing {} failed: {error}; nothing is acknowledged any more",
-            self.shared.dir.join("wal").display()
-        )
-        .into();
-        let progress = {
-            let mut state = self.shared.lock();
-            state.failed = Some(Arc::clone(&why));
-            state.writer_busy = false;
-            Progress {
-                written: state.written,
-                synced: state.synced,
-                took: Duration::ZERO,
-                was_sync: false,
-                failed: Some(why),
-            }
-        };
-        self.shared.idle.notify_all();
-        self.shared.stirred.notify_one();
-        (self.shared.on_progress)(&progress);
+        self.shared.fail(self.shared.lock(), error);
     }
 }
