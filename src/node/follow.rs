@@ -129,12 +129,15 @@ fn accept_match(node: &Arc<Node>, primary: NodeId, matched: &Matched) -> Result<
     }
     if fork < log.end().lsn {
         give_up(node, primary, fork)?;
+        // R29: a snapshot beyond the fork goes first, and durably; with the log cut before it, a
+        // crash in between left a node that could not start.
+        drop_snapshots_beyond(node, fork)?;
         log.truncate_after(fork)?;
     } else {
         tell_nothing_lost(node, primary, at);
     }
     if node.store.applied() > fork {
-        rebuild(node, fork)?;
+        rebuild(node)?;
     }
     if let Ok(mut standpoint) = node.standpoint.lock()
         && std::mem::take(&mut standpoint.deposed)
@@ -213,23 +216,34 @@ fn acknowledged(node: &Node, epoch: Epoch, fork: Lsn, saved: &Discarded) -> Ackn
     }
 }
 
-/// Builds the keyspace again without what was given up: the newest snapshot that ends at or before
-/// `fork`, and the log from there. A later snapshot goes first, durably (R29).
-fn rebuild(node: &Arc<Node>, fork: Lsn) -> Result<(), StreamEnd> {
+/// R29: removes every snapshot that ends beyond `fork`. Where the log does not reach back to what
+/// is left, nothing here counts any more, and everything comes anew from the primary.
+fn drop_snapshots_beyond(node: &Arc<Node>, fork: Lsn) -> Result<(), StreamEnd> {
     let other = |error: &dyn std::fmt::Display| StreamEnd::Other(error.to_string());
-    set_rebuilding(node, true);
-    super::snapshots::drop_beyond(node, fork).map_err(|error| other(&error))?;
-    let loaded = super::snapshots::load_newest(&node.snapshots).map_err(|error| other(&error))?;
-    if node.store.log().oldest().lsn > loaded.begin.lsn {
-        // The log does not reach back to the snapshot: everything comes anew from the primary.
-        node.store
-            .replace(crate::keyspace::Keyspace::new(), ChainPoint::default());
-        node.store.log().reset(ChainPoint::default())?;
-        set_exact_from(node, Lsn::ZERO);
-        return Err(StreamEnd::Other(
-            "no snapshot reaches back behind the fork; taking a full copy".into(),
-        ));
+    let list = node.snapshots.list().map_err(|error| other(&error))?;
+    let kept = list.iter().rev().find(|(_, end, _)| *end <= fork);
+    let begin = kept.map_or(Lsn::ZERO, |(begin, _, _)| *begin);
+    if begin >= node.store.log().oldest().lsn {
+        return super::snapshots::drop_beyond(node, fork).map_err(|error| other(&error));
     }
+    set_rebuilding(node, true);
+    node.snapshots.void_all().map_err(|error| other(&error))?;
+    node.store.log().reset(ChainPoint::default())?;
+    node.snapshots.forget_all().map_err(|error| other(&error))?;
+    node.store
+        .replace(crate::keyspace::Keyspace::new(), ChainPoint::default());
+    set_exact_from(node, Lsn::ZERO);
+    Err(StreamEnd::Other(
+        "no snapshot reaches back behind the fork; taking a full copy".into(),
+    ))
+}
+
+/// Builds the keyspace again without what was given up: the newest snapshot, which ends at or
+/// before `fork`, and the log from there.
+fn rebuild(node: &Arc<Node>) -> Result<(), StreamEnd> {
+    set_rebuilding(node, true);
+    let loaded = super::snapshots::load_newest(&node.snapshots)
+        .map_err(|error| StreamEnd::Other(error.to_string()))?;
     node.store.replace(loaded.keyspace, loaded.begin);
     set_exact_from(node, loaded.end);
     set_rebuilding(node, false);

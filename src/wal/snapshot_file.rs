@@ -19,6 +19,8 @@ use crate::units::{Epoch, Lsn, Millis};
 /// How a snapshot that counts is called, and a full copy that replaces everything.
 const SNAPSHOT: &str = ".snap";
 const FULL_COPY: &str = "copy.full";
+/// Says that log and snapshots count no more.
+const VOID: &str = "void";
 
 const MAGIC: &[u8; 8] = b"USTYSNP\0";
 const VERSION: u32 = 1;
@@ -101,7 +103,9 @@ impl SnapshotStore {
     /// Goes on where a crash interrupted the replacing of everything by a full copy.
     fn finish_replacing(&self, data_dir: &Path) -> Result<(), SnapshotError> {
         let names = self.disk.list(&self.dir).map_err(at_path(&self.dir))?;
-        if !names.iter().any(|name| name == FULL_COPY) {
+        let copied = names.iter().any(|name| name == FULL_COPY);
+        let void = names.iter().any(|name| name == VOID);
+        if !copied && !void {
             return Ok(());
         }
         let wal = data_dir.join("wal");
@@ -110,7 +114,13 @@ impl SnapshotStore {
             self.disk.remove(&path).map_err(at_path(&path))?;
         }
         self.disk.sync_dir(&wal).map_err(at_path(&wal))?;
-        self.settle().map(drop)
+        if void {
+            self.forget_all()?;
+        }
+        if copied {
+            self.settle()?;
+        }
+        Ok(())
     }
 
     /// Begins and ends of the finished snapshots, oldest first.
@@ -205,6 +215,30 @@ impl SnapshotStore {
         let path = self.dir.join(FULL_COPY);
         self.disk
             .rename(&copy.path, &path)
+            .and_then(|()| self.disk.sync_dir(&self.dir))
+            .map_err(at_path(&path))
+    }
+
+    /// Log and snapshots are void, durably, from here on: what they hold was taken back, and only a
+    /// full copy can replace it. The first step; a start removes what is left of them.
+    pub fn void_all(&self) -> Result<(), SnapshotError> {
+        let path = self.dir.join(VOID);
+        self.disk
+            .open(&path, true)
+            .and_then(|file| file.sync_data())
+            .and_then(|()| self.disk.sync_dir(&self.dir))
+            .map_err(at_path(&path))
+    }
+
+    /// The second step, the log being gone.
+    pub fn forget_all(&self) -> Result<(), SnapshotError> {
+        for (_, _, path) in self.list()? {
+            self.disk.remove(&path).map_err(at_path(&path))?;
+        }
+        self.disk.sync_dir(&self.dir).map_err(at_path(&self.dir))?;
+        let path = self.dir.join(VOID);
+        self.disk
+            .remove(&path)
             .and_then(|()| self.disk.sync_dir(&self.dir))
             .map_err(at_path(&path))
     }
