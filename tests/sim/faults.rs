@@ -297,6 +297,15 @@ impl Nemesis {
         if cluster.serving().is_some() || cluster.fate(data) != Fate::Runs {
             return false;
         }
+        // Nobody gives up the nodes that hold the data for one that holds none.
+        let whole = cluster.node(data).is_some_and(|node| {
+            let view = node.view();
+            let rule = view.rule.as_ref().map(|recorded| &recorded.rule);
+            rule.is_some_and(|rule| rule.counts(own_id(data), view.incarnation))
+        });
+        if !whole {
+            return false;
+        }
         let dead = |place: &u32| cluster.fate(*place) == Fate::Dead;
         let lost: Vec<u32> = match self.random.one_in(2) {
             true => cluster.places().filter(dead).collect(),

@@ -560,6 +560,10 @@ impl Inner {
         if !self.judged.insert(report.epoch) {
             return Ok(());
         }
+        // A winner whose votes came late, when a higher epoch had begun: it can release nothing.
+        if self.winners.keys().next_back() > Some(&report.epoch) {
+            return Ok(());
+        }
         let log = node.store.log();
         let (history, oldest, end) = (log.history(), log.oldest().lsn, log.end().lsn);
         let same = |lsn: u64| {
