@@ -99,26 +99,28 @@ fn chaos(hosts: bool, possible: &[Kind], faults: u64, title: &str) {
             (true, false) => faults / 5,
         };
         let plans = [
-            (kinds.as_slice(), faults - apart, ""),
-            (
-                not_dead.as_slice(),
-                apart,
-                "[heartbeat]\nrefused_is_dead = false\n",
-            ),
+            (kinds.as_slice(), faults - apart),
+            (not_dead.as_slice(), apart),
         ];
-        for (part, (kinds, faults, more)) in (0..).zip(plans) {
+        for (part, (kinds, faults)) in (0..).zip(plans) {
             if faults == 0 || kinds.is_empty() {
                 continue;
             }
             let seed = seed.wrapping_add(half * 1_000_003 + part * 2_000_003);
-            let title = format!("{title}, {}", shape.name());
-            println!("{title}: {faults} faults {more:?}");
+            let not_dead = part == 1;
+            let flag = if not_dead {
+                ", refused_is_dead = false"
+            } else {
+                ""
+            };
+            let title = format!("{title}, {}{flag}", shape.name());
+            println!("{title}: {faults} faults");
             let run = Run {
                 shape,
                 seed,
                 schedule: &schedule(seed, shape, kinds, faults as usize),
                 hosts,
-                more: &format!("{more}[wal]\nsegment_size = \"1 MiB\"\n"),
+                not_dead,
                 title,
             };
             floor = Some(rounds::run(&run, &mut report));

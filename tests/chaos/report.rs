@@ -28,7 +28,7 @@ struct Row {
 /// Sums of a run.
 #[derive(Default)]
 pub struct Report {
-    rows: BTreeMap<&'static str, Row>,
+    rows: BTreeMap<String, Row>,
     pub operations: u64,
     pub unknown: u64,
     pub refused: u64,
@@ -43,6 +43,8 @@ pub struct Report {
 /// What one fault did to those who write.
 pub struct Effect {
     pub kind: Kind,
+    /// The cluster does not take a refused connect for a death.
+    pub not_dead: bool,
     pub doubled: bool,
     pub hit_primary: bool,
     pub took_over: bool,
@@ -53,10 +55,10 @@ pub struct Effect {
 
 impl Report {
     pub fn add(&mut self, effect: &Effect) {
-        let name = if effect.doubled {
-            "two at once"
-        } else {
-            effect.kind.name()
+        let name = match (effect.doubled, effect.not_dead) {
+            (true, _) => "two at once".to_owned(),
+            (false, true) => format!("{} *", effect.kind.name()),
+            (false, false) => effect.kind.name().to_owned(),
         };
         let row = self.rows.entry(name).or_insert_with(|| Row {
             faults: 0,
@@ -115,6 +117,7 @@ impl Report {
                 row.until_healed,
             );
         }
+        println!("* with refused_is_dead = false");
         println!(
             "operations {} (unknown {}, refused {}), ledger {}, acts of primaries seen {}",
             self.operations, self.unknown, self.refused, self.ledger, self.sightings

@@ -30,8 +30,8 @@ pub struct Run<'a> {
     pub schedule: &'a [Planned],
     /// Each node on a host of its own, or all on loopback.
     pub hosts: bool,
-    /// More configuration.
-    pub more: &'a str,
+    /// With `refused_is_dead = false`.
+    pub not_dead: bool,
     pub title: String,
 }
 
@@ -40,7 +40,11 @@ pub fn run(run: &Run<'_>, report: &mut Report) -> Floor {
     let folder = understudy::cli::local_cluster::Folder::create(None, "chaos-hosts");
     let folder = folder.expect("a temporary folder");
     let hosts = run.hosts.then(|| Hosts::create(folder.path()));
-    let mut cluster = Cluster::start(run.shape, hosts, run.more);
+    let mut more = "[wal]\nsegment_size = \"1 MiB\"\n".to_owned();
+    if run.not_dead {
+        more += "[heartbeat]\nrefused_is_dead = false\n";
+    }
+    let mut cluster = Cluster::start(run.shape, hosts, &more);
     let floor = Floor::measure(cluster.data_dir(1)).expect("a folder of ours");
     let mut course = Course {
         run,
@@ -150,7 +154,7 @@ impl Course<'_> {
         self.read_all(cluster, primary)?;
         self.judge(cluster, &seen, report)?;
         for done in happened {
-            let effect = effect(&done, &seen.writes_at);
+            let effect = effect(&done, &seen.writes_at, self.run.not_dead);
             self.tell(&effect, &done);
             report.add(&effect);
         }
@@ -288,10 +292,11 @@ impl Course<'_> {
     }
 }
 
-fn effect(done: &Happened, writes_at: &[u64]) -> Effect {
+fn effect(done: &Happened, writes_at: &[u64], not_dead: bool) -> Effect {
     let gap = longest_gap(writes_at, done.began_us, done.healed_us);
     Effect {
         kind: done.planned.first.kind,
+        not_dead,
         doubled: done.planned.second.is_some(),
         hit_primary: done.hit_primary,
         took_over: done.took_over,
