@@ -13,6 +13,9 @@ use crate::units::{Epoch, Micros, NodeId};
 /// Epochs skipped by a promotion that declares members lost: more than they can have used unseen.
 const FORCED_LEAP: u64 = 1 << 32;
 
+/// How often the time for a candidacy doubles at most: to 1.6 s at the default interval.
+const MOST_LATE: u32 = 3;
+
 /// Why, and since when, a standby believes that there is no primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Suspicion {
@@ -21,6 +24,8 @@ pub(super) struct Suspicion {
     /// The primary that is suspected.
     pub(super) gone: Option<NodeId>,
     pub(super) since_last_beat: Option<Micros>,
+    /// Candidacies that ended for want of votes in time, as far as they count.
+    pub(super) late: u32,
 }
 
 /// One round of pre-votes (R13).
@@ -113,6 +118,14 @@ impl Machine {
         Micros(step * 2 + step * self.config.rank(gone))
     }
 
+    /// How long a candidate waits for votes: twice as long after each time too few came at all. A
+    /// vote is sent when it is durable; where that took longer than a candidate waited, every vote
+    /// came too late, and there was no primary for as long as the disks were slow (20 s were seen).
+    fn candidacy(&self) -> Micros {
+        let late = self.suspicion.map_or(0, |suspicion| suspicion.late);
+        Micros(((self.config.interval.0 * 2) << late) + self.patience().0)
+    }
+
     pub(super) fn election_progress(&mut self, now: Now) {
         if matches!(self.role, Role::Primary(_)) {
             return;
@@ -141,7 +154,12 @@ impl Machine {
                 self.next_try = now.boot;
             }
             Role::Standing(candidacy) if candidacy.until <= now.boot => {
+                // Where a majority answered and it was not enough, more time is no help.
+                let late = candidacy.answers.len() <= self.other_voters().len().div_ceil(2);
                 self.role = Role::Follower;
+                if let Some(suspicion) = &mut self.suspicion {
+                    suspicion.late = (suspicion.late + u32::from(late)).min(MOST_LATE);
+                }
                 self.next_try = now.boot.plus(self.patience());
             }
             _ => {}
@@ -173,6 +191,7 @@ impl Machine {
             cause,
             gone,
             since_last_beat,
+            late: 0,
         });
         let step = Micros(self.config.interval.0 / 8);
         self.next_try = now.boot.plus(Micros(step.0 * self.config.rank(gone)));
@@ -353,7 +372,7 @@ impl Machine {
             control.promised = epoch;
             control.vote = Some(id);
         });
-        let span = Micros(self.config.interval.0 * 2 + self.patience().0);
+        let span = self.candidacy();
         self.role = Role::Standing(Candidacy {
             epoch,
             own_vote: self.generation,

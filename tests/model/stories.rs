@@ -1,6 +1,7 @@
 //! Failures that the search found in the machine, each as the shortest run that shows it.
 
 use understudy::replica::{Level, MaxLoss, Mode};
+use understudy::units::{Epoch, Micros};
 
 use crate::model::event::Event;
 use crate::model::setups;
@@ -77,4 +78,60 @@ fn a_lost_recording_is_heard_from_the_next_heartbeat() {
         }
     }
     panic!("the new primary never served");
+}
+
+/// Where votes come later than a candidate waits for them (a vote is sent when it is durable, and a
+/// disk may be busy), each candidacy must last longer than the one before, or none is ever won.
+/// Found by the chaos tests: 20 s without a primary, every vote granted, and too late.
+#[test]
+fn a_candidate_without_answers_waits_longer_each_time() {
+    let mut world = World::begun(setups::three());
+    for event in [Event::Crash(0), Event::SeeGone(1, 0), Event::SeeGone(2, 0)] {
+        world.apply(&event).expect("a crash breaks no rule");
+    }
+    let mut stood: Vec<(Epoch, Micros)> = Vec::new();
+    for _ in 0..5_000 {
+        let vote = world.net.iter().position(|packet| packet.vote().is_some());
+        if let Some(at) = vote {
+            let now = world.clock(1).boot;
+            let epoch = world.net[at].vote().filter(|_| world.net[at].from() == 1);
+            if let Some(epoch) = epoch.filter(|epoch| stood.last().is_none_or(|l| l.0 < *epoch)) {
+                stood.push((epoch, now));
+            }
+        }
+        let next = vote.map(Event::Lose).or_else(|| world.local_step(&[0]));
+        world
+            .apply(&next.unwrap_or(Event::Time))
+            .expect("losses break no rule");
+    }
+    let spans: Vec<Micros> = stood
+        .windows(2)
+        .map(|pair| pair[1].1.since(pair[0].1))
+        .collect();
+    assert!(spans.len() > 5, "it stood again and again: {spans:?}");
+    let (first, last) = (spans[0], spans[spans.len() - 1]);
+    assert!(
+        last.0 > 6 * first.0,
+        "in the end long enough for a slow disk: {spans:?}"
+    );
+}
+
+/// A primary that hears nobody goes on being heard (its peer port refuses connections). After
+/// `semi_sync_timeout` it proposed to go on alone, the voters recorded that, and with that rule no
+/// standby could win. Found by the chaos tests.
+#[test]
+fn a_deaf_primary_proposes_no_fall_back() {
+    let mut world = World::begun(setups::witness());
+    world.apply(&Event::Write(0)).expect("it reigns");
+    for _ in 0..5_000 {
+        let unheard = world.net.iter().position(|packet| packet.to() == 0);
+        let next = unheard.map(Event::Lose).or_else(|| world.local_step(&[]));
+        let next = next.filter(|next| !matches!(next, Event::Ship(_)));
+        let next = next.unwrap_or(Event::Time);
+        world.apply(&next).expect("losses break no rule");
+        if world.serves(1) {
+            return;
+        }
+    }
+    panic!("the standby never took over");
 }

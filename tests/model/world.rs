@@ -83,6 +83,17 @@ impl Packet {
             if matches!(envelope.message, Message::Recorded { .. }))
     }
 
+    /// The epoch that it asks a vote for.
+    pub fn vote(&self) -> Option<Epoch> {
+        match self {
+            Packet::Say { envelope, .. } => match envelope.message {
+                Message::Vote { epoch, .. } => Some(epoch),
+                _ => None,
+            },
+            Packet::Ack { .. } => None,
+        }
+    }
+
     /// Whether `newer` from the same sender makes this one stale: a heartbeat, its answer or an
     /// acknowledgement that has been overtaken.
     fn replaced_by(&self, newer: &Packet) -> bool {
