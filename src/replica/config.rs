@@ -91,33 +91,6 @@ pub enum MaxLoss {
     SpanMs(u64),
 }
 
-/// A rule of the protocol that the feature `mutants` can take out, so that the model checker can
-/// show that it would notice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Guard {
-    /// Nothing is released in an epoch before a majority has recorded a rule of that epoch.
-    R5,
-    /// A change of rule is joint.
-    R6,
-    /// A rule of this node alone waits until its whole log is synced.
-    R7,
-    /// Records of earlier epochs are released only with this epoch's EpochStart.
-    R8,
-    /// A candidate goes by the newest rule that any of its votes carried.
-    R10NewestRule,
-    /// A data node votes only for a log at least as new as its own.
-    R10Log,
-    /// One vote per epoch.
-    R11,
-    /// No vote while a lease is live.
-    R12,
-    /// A blank node does not vote, and the vote of another incarnation does not count. (Either
-    /// alone is enough to keep a replaced disk from electing; both are taken out together.)
-    R24AndR25,
-    /// What depends on control state is said only once that is durable.
-    R1,
-}
-
 /// Everything a machine is told before it starts.
 #[derive(Clone, Debug)]
 pub struct Config {

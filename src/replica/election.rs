@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::{Guard, Kind, Level, MaxLoss, Mode};
+use super::config::{Kind, Level, MaxLoss, Mode};
+use super::guard::Guard;
 use super::machine::{Machine, Now, Output, Role};
 use super::message::{Ballot, Message, Refusal};
 use super::reign::Reign;
@@ -104,7 +105,7 @@ impl Machine {
 
     /// R12: a node keeps its own promise, too, when it would stand itself.
     fn own_lease_end(&self) -> Micros {
-        if self.lease.holder == Some(self.config.id) {
+        if self.lease.holder == Some(self.config.id) || !self.keeps(Guard::R12Own) {
             Micros::ZERO
         } else {
             self.lease.until
@@ -165,7 +166,8 @@ impl Machine {
             _ => {}
         }
         self.count_own_vote(now);
-        let due = self.next_try <= now.boot && self.own_lease_end() <= now.boot;
+        let forced = self.force.is_some() && !self.keeps(Guard::R22Wait);
+        let due = self.next_try <= now.boot && (forced || self.own_lease_end() <= now.boot);
         if matches!(self.role, Role::Follower) && self.suspicion.is_some() && due {
             self.ask_around(now);
         }
@@ -201,7 +203,8 @@ impl Machine {
         self.note_dead_standby(peer);
         // R15: each voter voids only its own lease, on its own observation, and only the lease of
         // the process that it saw gone.
-        if self.lease.holder == Some(peer) && self.lease.process == process {
+        let same_process = self.lease.process == process || !self.keeps(Guard::R15Process);
+        if self.lease.holder == Some(peer) && same_process {
             self.lease.void();
         }
         let led = self
@@ -275,6 +278,12 @@ impl Machine {
             self.next_try = now.boot.plus(self.config.interval);
             return;
         }
+        if self.round == 0 && !self.keeps(Guard::R11Restart) {
+            self.round += 1;
+            if self.control.vote == Some(self.config.id) {
+                return self.stand_in(now, self.control.promised, false);
+            }
+        }
         self.round += 1;
         let round = self.round;
         let mut answers = BTreeMap::new();
@@ -333,8 +342,8 @@ impl Machine {
         let answers = round.answers.clone();
         self.remember_refusals(&answers);
         match self.tally(&answers) {
-            Tally::Wins { .. } => self.stand(now, &answers),
-            Tally::Short(why) => self.held_back = Some(why),
+            Tally::Short(why) if self.keeps(Guard::R13) => self.held_back = Some(why),
+            _ => self.stand(now, &answers),
         }
     }
 
@@ -350,10 +359,8 @@ impl Machine {
     /// R13: only a candidate that could win raises the epoch.
     fn stand(&mut self, now: Now, answers: &BTreeMap<NodeId, Answer>) {
         let promised = answers.values().map(|answer| answer.ballot.promised).max();
-        let mut epoch = promised
-            .unwrap_or_default()
-            .max(self.control.promised)
-            .next();
+        let highest = promised.unwrap_or_default().max(self.control.promised);
+        let mut epoch = highest.next();
         if self
             .force
             .as_ref()
@@ -477,6 +484,7 @@ impl Machine {
             // R22: a person declared every voter gone; this node goes on as the only one.
             voters.push(self.as_voter());
         }
+        let any_disk = !self.keeps(Guard::R24Vote);
         // R25: the vote of a member under another incarnation does not count.
         let granted: BTreeMap<NodeId, &Ballot> = answers
             .iter()
@@ -485,11 +493,12 @@ impl Machine {
             .filter(|(id, ballot)| {
                 voters
                     .iter()
-                    .any(|v| v.id == *id && v.incarnation == ballot.incarnation)
+                    .any(|v| v.id == *id && (v.incarnation == ballot.incarnation || any_disk))
             })
             .collect();
         let majority = voters.len() / 2 + 1;
-        if granted.len() < majority {
+        let waived = self.force.is_some() && !self.keeps(Guard::R21Majority);
+        if granted.len() < majority && !waived {
             return Tally::Short(self.too_few(granted.len(), majority, voters.len(), answers));
         }
         let member_votes = granted.iter().filter(|(id, ballot)| {
@@ -498,9 +507,11 @@ impl Machine {
             // synced. (A single node at level received would never start again otherwise.)
             let alone = newest.rule.is_alone(**id);
             let forgot = ballot.rebooted && newest.rule.level == Level::Received && !alone;
+            let forgot = forgot && self.keeps(Guard::R14Forgot);
             newest.rule.has_member(**id) && !forgot
         });
-        let bound = if member_votes.count() >= newest.rule.member_votes_needed() {
+        let enough = member_votes.count() >= newest.rule.member_votes_needed();
+        let bound = if enough || !self.keeps(Guard::R10Members) {
             LossBound::ZERO
         } else {
             self.loss_bound(&newest, granted.values().copied())
@@ -558,18 +569,19 @@ impl Machine {
 
     /// R21: the budget, or a person's force, waives the member votes and nothing else.
     fn refused_by_budget(&self, bound: &LossBound) -> Option<String> {
-        if bound.exact_zero || self.force.is_some() {
+        if bound.exact_zero || self.force.is_some() || !self.keeps(Guard::R21Budget) {
             return None;
         }
+        let strict = self.keeps(Guard::R21Unknown);
         let (budget, bounded) = match self.config.max_loss {
             MaxLoss::Nothing => ("max_loss is 0".to_string(), false),
             MaxLoss::Records(n) => (
                 format!("max_loss is {n} records"),
-                bound.records.is_some_and(|r| r <= n),
+                bound.records.map_or(!strict, |r| r <= n),
             ),
             MaxLoss::SpanMs(ms) => (
                 format!("max_loss is {ms} ms"),
-                bound.span_ms.is_some_and(|s| s <= ms),
+                bound.span_ms.map_or(!strict, |s| s <= ms),
             ),
         };
         if bounded {
@@ -604,7 +616,7 @@ impl Machine {
             .voters
             .iter()
             .copied()
-            .partition(|voter| lost.contains(&voter.id));
+            .partition(|voter| lost.contains(&voter.id) && self.keeps(Guard::R22Leave));
         if voters.is_empty() {
             voters.push(self.as_voter());
         }
@@ -653,12 +665,16 @@ impl Machine {
             Mode::Sync if bound.exact_zero && base.members == newest.members => base.clone(),
             Mode::Sync => self.desired_rule(&base.voters, &base.lost),
             Mode::Async => self.alone_rule(base),
+            Mode::SemiSync if !self.keeps(Guard::R7AtOnce) && bound.exact_zero => base.clone(),
             Mode::SemiSync if !bound.exact_zero || short || other_alone => self.alone_rule(base),
             Mode::SemiSync => base.clone(),
         }
     }
 
-    fn take_the_throne(&mut self, now: Now, reign: Reign) {
+    fn take_the_throne(&mut self, now: Now, mut reign: Reign) {
+        if !self.keeps(Guard::R5Majority) {
+            reign.active = reign.proposal.take().map(|proposal| proposal.recorded);
+        }
         let epoch = reign.epoch;
         // Before anything of this reign can reach another node: should it end before it has begun,
         // the next winner may prove that it lost nothing under this reign's rule, and only this
@@ -702,11 +718,12 @@ impl Machine {
         // it may be all there is (R24). A person decides, with --bootstrap.
         let empty = self.log.appended.lsn == crate::units::Lsn::ZERO || self.config.bootstrap;
         let recent = self.config.worst_case_detection();
-        let all_blank = self.beginners().all(|id| {
-            self.blank_seen
-                .get(&id)
-                .is_some_and(|at| now.boot.since(*at) < recent)
-        });
+        let all_blank = !self.keeps(Guard::R24Begin)
+            || self.beginners().all(|id| {
+                self.blank_seen
+                    .get(&id)
+                    .is_some_and(|at| now.boot.since(*at) < recent)
+            });
         let idle = matches!(self.role, Role::Follower) && self.next_try <= now.boot;
         if may_stand && empty && all_blank && idle {
             let wait = Micros(self.config.interval.0 * self.config.rank(None));

@@ -1,5 +1,6 @@
 //! What a standby does: applies what is released and acknowledges what it holds.
 
+use super::guard::Guard;
 use super::machine::{Ack, Machine, Output, Role};
 use crate::units::{Epoch, Lsn, NodeId};
 
@@ -34,10 +35,13 @@ impl Machine {
         let Some((primary, epoch)) = self.following() else {
             return;
         };
+        let told = self.leader.map_or(Lsn::ZERO, |leader| leader.released);
+        if !self.keeps(Guard::R23) {
+            self.released = self.released.max(told.min(self.log.appended.lsn));
+        }
         if self.matched != Some(epoch) {
             return;
         }
-        let told = self.leader.map_or(Lsn::ZERO, |leader| leader.released);
         // R23: the smaller of what the primary released and what is known to match it; a
         // heartbeat may overtake the log.
         self.released = self.released.max(told.min(self.log.appended.lsn));
@@ -46,7 +50,7 @@ impl Machine {
         // and release more.
         let appended = self.seen.filter(|seen| seen.epoch == epoch);
         let caught_up = appended.is_some_and(|seen| self.log.written >= seen.appended);
-        if self.rebooted && caught_up {
+        if self.rebooted && (caught_up || !self.keeps(Guard::R14CaughtUp)) {
             self.rebooted = false;
             let boot = self.config.boot;
             self.change_control(|control| control.boot = boot);

@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::config::{Config, Fixed, Guard, Kind, Level, Mode};
+use super::config::{Config, Fixed, Kind, Level, Mode};
 use super::control::Control;
 use super::election::{Candidacy, Force, Round, Suspicion};
+use super::guard::Guard;
 use super::message::{Ballot, Envelope, LogPos, Message, Refusal, SeenBeat};
 use super::reign::Reign;
 use super::report::Report;
@@ -248,7 +249,7 @@ pub struct Machine {
     pub(super) outputs: VecDeque<Output>,
     /// Messages that wait until the control state of this generation is durable (R1).
     pub(super) unsaid: VecDeque<(u64, NodeId, Message)>,
-    /// A rule that this machine does without, so that a test can see that it would be missed.
+    /// The rule that a mutant leaves out.
     #[cfg(feature = "mutants")]
     pub(super) without: Option<Guard>,
 }
@@ -304,25 +305,6 @@ impl Machine {
             unsaid: VecDeque::new(),
             #[cfg(feature = "mutants")]
             without: None,
-        }
-    }
-
-    /// The same machine without one of its rules. Tests only.
-    #[cfg(feature = "mutants")]
-    #[must_use]
-    pub fn leaving_out(mut self, without: Option<Guard>) -> Machine {
-        self.without = without;
-        self
-    }
-
-    /// Whether this machine keeps a rule: always, but for the mutants of the model checker.
-    pub(super) fn keeps(&self, guard: Guard) -> bool {
-        #[cfg(feature = "mutants")]
-        return self.without != Some(guard);
-        #[cfg(not(feature = "mutants"))]
-        {
-            let _ = guard;
-            true
         }
     }
 
@@ -443,7 +425,7 @@ impl Machine {
     /// an old value kept here would show it to readers, and outlive this node's own election.
     fn on_log(&mut self, view: LogView) {
         self.log = view;
-        if !matches!(self.role, Role::Primary(_)) {
+        if !matches!(self.role, Role::Primary(_)) && self.keeps(Guard::R29) {
             self.released = self.released.min(view.appended.lsn);
         }
     }
@@ -471,8 +453,10 @@ impl Machine {
         if epoch <= self.control.promised {
             return;
         }
-        self.end_reign(now, why);
-        self.role = Role::Follower;
+        if self.keeps(Guard::R18Epoch) || !matches!(self.role, Role::Primary(_)) {
+            self.end_reign(now, why);
+            self.role = Role::Follower;
+        }
         self.change_control(|control| {
             control.promised = epoch;
             control.vote = None;

@@ -33,6 +33,7 @@ mod config;
 mod control;
 mod election;
 mod follow;
+mod guard;
 mod loss;
 mod machine;
 mod message;
@@ -42,10 +43,10 @@ mod rule;
 mod view;
 mod vote;
 
-#[cfg(feature = "mutants")]
-pub use config::Guard;
 pub use config::{Config, Kind, Level, MaxLoss, Member, Mode};
 pub use control::Control;
+#[cfg(feature = "mutants")]
+pub use guard::Guard;
 pub use machine::{Ack, Input, LogView, Machine, Now, Output};
 pub use message::{Ballot, Beat, BeatAnswer, Envelope, LogPos, Message, Refusal, SeenBeat};
 pub use report::{Cause, LossBound, Report};

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::{Guard, Kind, Level, Mode};
+use super::config::{Kind, Level, Mode};
+use super::guard::Guard;
 use super::machine::{Ack, Machine, Now, Output, Role};
 use super::message::{Beat, BeatAnswer, LogPos, Message};
 use super::report::Report;
@@ -178,10 +179,18 @@ impl Machine {
             .filter(|voter| voter.id != self.config.id);
         let mut ends: Vec<Micros> = voters
             .filter_map(|voter| reign.leases.get(&voter.id))
-            .map(|sent_at| sent_at.plus(self.config.lease_at_primary()))
+            .map(|sent_at| sent_at.plus(self.own_lease()))
             .collect();
         ends.sort_unstable_by(|a, b| b.cmp(a));
         ends.get(others - 1).copied().unwrap_or(Micros::ZERO)
+    }
+
+    fn own_lease(&self) -> Micros {
+        if self.keeps(Guard::R12Margin) {
+            self.config.lease_at_primary()
+        } else {
+            self.config.lease
+        }
     }
 
     /// One pass over everything a primary may have to do. The reign is taken out of the role for
@@ -214,8 +223,9 @@ impl Machine {
             return;
         };
         let alone = proposal.recorded.rule.is_alone(self.config.id);
-        let whole = self.log.synced >= reign.report.fork.lsn || !self.keeps(Guard::R7);
-        if proposal.sent || (alone && !whole) {
+        if proposal.sent
+            || (alone && self.keeps(Guard::R7Synced) && self.log.synced < reign.report.fork.lsn)
+        {
             return;
         }
         self.send_proposal(reign);
@@ -232,7 +242,8 @@ impl Machine {
             return;
         };
         let met = self.held(reign, &proposal.recorded.rule);
-        if !proposal.sent && met >= start.lsn && met >= self.released {
+        let met = (met >= start.lsn && met >= self.released) || !self.keeps(Guard::R6Met);
+        if !proposal.sent && met {
             self.send_proposal(reign);
         }
     }
@@ -270,7 +281,8 @@ impl Machine {
         let (Some(active), Some(proposal)) = (&reign.active, &reign.proposal) else {
             return BTreeSet::new();
         };
-        if proposal.recorded_by_majority_of(&active.rule) {
+        let joint = self.keeps(Guard::R25Majority) && self.keeps(Guard::R26);
+        if proposal.recorded_by_majority_of(&active.rule) || !joint {
             return BTreeSet::new();
         }
         let old = &active.rule.voters;
@@ -292,14 +304,15 @@ impl Machine {
                 .recorded_by
                 .insert(self.config.id, self.control.incarnation);
         }
-        if reign.active.is_none() && !self.keeps(Guard::R5) {
+        if reign.active.is_none() && !self.keeps(Guard::R5Majority) {
             reign.active = Some(proposal.recorded.clone());
             return;
         }
         let by_old = reign
             .active
             .as_ref()
-            .is_none_or(|active| proposal.recorded_by_majority_of(&active.rule));
+            .is_none_or(|active| proposal.recorded_by_majority_of(&active.rule))
+            || !self.keeps(Guard::R26);
         if by_old && !std::mem::replace(&mut proposal.told_newcomers, true) {
             // They need not wait for the next heartbeat's answer: until they know that they
             // count, the loss of this primary would find one voter less.
@@ -365,6 +378,7 @@ impl Machine {
             match (reign.counted(rule, id), rule.level) {
                 (None, _) => Lsn::ZERO,
                 (Some(cursor), Level::Received) => cursor.received,
+                (Some(cursor), Level::Applied) if !self.keeps(Guard::R9Release) => cursor.applied,
                 (Some(cursor), Level::Synced | Level::Applied) => cursor.synced,
             }
         })
@@ -376,7 +390,7 @@ impl Machine {
         let Some(active) = &reign.active else {
             return self.released;
         };
-        if active.rule.level != Level::Applied {
+        if active.rule.level != Level::Applied || !self.keeps(Guard::R9Reply) {
             return self.released;
         }
         let applied = active.rule.held_by_copies(|id| {
@@ -435,17 +449,19 @@ impl Machine {
         let (Some(start), Some(active)) = (reign.start, &reign.active) else {
             return;
         };
-        if self.lease_until(reign) <= now.boot {
+        if self.lease_until(reign) <= now.boot && self.keeps(Guard::R18Lease) {
             return;
         }
         let mut lsn = self.held(reign, &active.rule);
         if let Some(proposal) = &reign.proposal {
             // R6: from the decision until a majority has recorded it, both.
             let new = self.held(reign, &proposal.recorded.rule);
-            lsn = if self.keeps(Guard::R6) {
-                lsn.min(new)
-            } else {
+            lsn = if !self.keeps(Guard::R6Old) {
                 new
+            } else if !self.keeps(Guard::R6New) {
+                lsn
+            } else {
+                lsn.min(new)
             };
         }
         if let Some(limit) = self.append_limit(reign) {
@@ -453,8 +469,8 @@ impl Machine {
         }
         lsn = lsn.min(self.log.appended.lsn);
         // R8: records of earlier epochs count as released only once EpochStart is.
-        let of_this_reign = lsn >= start.lsn || !self.keeps(Guard::R8);
-        if of_this_reign && lsn > self.released {
+        let young = lsn < start.lsn && self.keeps(Guard::R8);
+        if !young && lsn > self.released {
             self.released = lsn;
         }
         if reign.report.first_release.is_none() && self.released >= start.lsn {
@@ -539,14 +555,18 @@ impl Machine {
             let incarnation = match member.kind {
                 Kind::Witness => reign.strangers.get(&member.id).copied(),
                 Kind::Data => cursor
-                    .filter(|c| c.synced >= self.released && c.synced >= reign.appended_at_beat)
+                    .filter(|c| {
+                        let whole = c.synced >= self.released && c.synced >= reign.appended_at_beat;
+                        whole || !self.keeps(Guard::R25Whole)
+                    })
                     .map(|cursor| cursor.incarnation),
             };
             let Some(incarnation) = incarnation else {
                 continue;
             };
             let known = active.counts(member.id, incarnation);
-            if known || active.is_lost(member.id, incarnation) {
+            let lost = active.is_lost(member.id, incarnation) && self.keeps(Guard::R22Blank);
+            if known || lost {
                 continue;
             }
             voters.retain(|voter| voter.id != member.id);
@@ -567,7 +587,7 @@ impl Machine {
         if reign
             .proposal
             .as_ref()
-            .is_some_and(|proposal| proposal.sent)
+            .is_some_and(|proposal| proposal.sent && self.keeps(Guard::R5OneProposal))
             || reign.start.is_none()
         {
             return;
@@ -715,6 +735,7 @@ impl Machine {
     }
 
     pub(super) fn on_followed(&mut self, id: NodeId, incarnation: u64, epoch: Epoch, stream: u64) {
+        let afresh = self.keeps(Guard::R4);
         if let Role::Primary(reign) = &mut self.role
             && reign.epoch == epoch
             // A standby that connected again may be heard before its first connection was served;
@@ -722,13 +743,17 @@ impl Machine {
             && reign.standbys.get(&id).is_none_or(|cursor| cursor.stream <= stream)
         {
             let zero = Lsn::ZERO;
-            let cursor = Cursor {
+            let mut cursor = Cursor {
                 stream,
                 incarnation,
                 received: zero,
                 synced: zero,
                 applied: zero,
             };
+            // R4: what an earlier stream acknowledged may be gone, with its disk or its page cache.
+            if let Some(old) = reign.standbys.get(&id).filter(|_| !afresh) {
+                (cursor.received, cursor.synced) = (old.received, old.synced);
+            }
             reign.standbys.insert(id, cursor);
             reign.dead.remove(&id);
         }
@@ -747,6 +772,9 @@ impl Machine {
     }
 
     pub(super) fn on_stream_lost(&mut self, id: NodeId, stream: u64) {
+        if !self.keeps(Guard::R4) {
+            return;
+        }
         if let Role::Primary(reign) = &mut self.role
             && reign
                 .standbys

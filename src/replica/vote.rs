@@ -1,6 +1,7 @@
 //! What a voter promises: leases and votes.
 
-use super::config::{Guard, Kind};
+use super::config::Kind;
+use super::guard::Guard;
 use super::machine::{Leader, Machine, Now, Role};
 use super::message::{Beat, BeatAnswer, LogPos, Message, Refusal, SeenBeat};
 use super::rule::RecordedRule;
@@ -35,6 +36,12 @@ impl Lease {
     pub(super) fn void(&mut self) {
         self.until = Micros::ZERO;
     }
+
+    /// What a mutant forgets of it.
+    #[cfg(feature = "mutants")]
+    pub(super) fn shorten(&mut self, until: Micros) {
+        self.until = self.until.min(until);
+    }
 }
 
 /// A pre-vote's question.
@@ -46,7 +53,7 @@ pub(super) struct Asked {
 
 impl Machine {
     pub(super) fn on_beat(&mut self, now: Now, from: NodeId, cluster: Option<u128>, beat: Beat) {
-        if beat.epoch <= self.abdicated {
+        if beat.epoch <= self.abdicated && self.keeps(Guard::R20Over) {
             return;
         }
         if beat.epoch < self.control.promised {
@@ -133,6 +140,7 @@ impl Machine {
             self.unseen_answer = None;
         }
         match self.unseen_answer {
+            _ if !self.keeps(Guard::R16) => true,
             Some((seq, _)) if beat.echo >= seq => {
                 self.unseen_answer = Some((beat.seq, now.boot));
                 true
@@ -175,21 +183,23 @@ impl Machine {
             .config
             .member(candidate)
             .is_some_and(|m| m.kind == Kind::Data);
-        let counts = self.counts() || !self.keeps(Guard::R24AndR25);
-        if !counts || !known_data {
+        if !known_data || (!self.counts() && self.keeps(Guard::R24Vote)) {
             return Some(Refusal::NotCounted);
         }
-        if self.lease.forbids(candidate, now) && self.keeps(Guard::R12) {
+        if self.lease.forbids(candidate, now) && self.keeps(Guard::R12Lease) {
             return Some(Refusal::LeaseLive);
         }
-        let newer = self.is_data() && !log.at_least(&self.log.appended);
-        if newer && self.keeps(Guard::R10Log) {
+        let older = !log.at_least(&self.log.appended) && self.keeps(Guard::R10Log);
+        if self.is_data() && older {
             return Some(Refusal::NewerLog);
         }
         None
     }
 
     pub(super) fn on_pre_vote(&mut self, now: Now, from: NodeId, asked: Asked) {
+        if !self.keeps(Guard::R15Hearsay) {
+            self.lease.void();
+        }
         let refused = self.objection(now, from, &asked.log);
         match refused {
             Some(Refusal::LeaseLive) => {
@@ -242,8 +252,8 @@ impl Machine {
             || self
                 .leader
                 .is_some_and(|leader| leader.epoch == epoch && leader.id != from);
-        let taken = taken && self.keeps(Guard::R11);
         let refused = refused.or_else(|| {
+            let taken = taken && self.keeps(Guard::R11Vote);
             let too_late = epoch < promised || (epoch == promised && taken);
             too_late.then_some(Refusal::HigherEpoch)
         });
@@ -268,7 +278,8 @@ impl Machine {
 
     /// R24: only a blank node helps to begin a cluster.
     fn objection_to_begin(&self) -> Option<Refusal> {
-        self.control.cluster.is_some().then_some(Refusal::NotBlank)
+        let blank = self.control.cluster.is_none() || !self.keeps(Guard::R24Begin);
+        (!blank).then_some(Refusal::NotBlank)
     }
 
     pub(super) fn on_propose(
@@ -300,18 +311,21 @@ impl Machine {
 
     /// R20: names epoch and sender; later beats of that epoch are ignored.
     pub(super) fn on_abdicate(&mut self, now: Now, from: NodeId, epoch: Epoch, to: Option<NodeId>) {
-        if epoch < self.control.promised || epoch <= self.abdicated {
+        let over = epoch < self.control.promised || epoch <= self.abdicated;
+        if over && self.keeps(Guard::R20Named) {
             return;
         }
         let known = self
             .leader
             .is_some_and(|leader| leader.id == from && leader.epoch == epoch)
             || (self.lease.holder == Some(from) && self.lease.epoch == epoch);
+        let known = known || !self.keeps(Guard::R20Named);
         if !known {
             return;
         }
-        self.abdicated = epoch;
-        if self.lease.holder == Some(from) && self.lease.epoch == epoch {
+        self.abdicated = epoch.max(self.abdicated);
+        let named = self.lease.epoch == epoch || !self.keeps(Guard::R20Named);
+        if self.lease.holder == Some(from) && named {
             self.lease.void();
         }
         self.on_abdication_heard(now, from, to);

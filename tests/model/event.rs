@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use understudy::replica::Standing;
+use understudy::units::Micros;
 
 use super::world::{World, id};
 
@@ -19,6 +20,8 @@ pub enum Event {
     Hand(usize),
     /// The log's tail becomes durable.
     Sync(usize),
+    /// What is known to be released becomes visible to readers.
+    Apply(usize),
     /// A client writes at this primary.
     Write(usize),
     /// `BeginReign` is carried out.
@@ -51,6 +54,8 @@ pub enum Event {
     Mend,
     /// The clocks move on to the next deadline.
     Time,
+    /// The same, but not beyond this moment of true time. Only stages choose it.
+    TimeUpTo(Micros),
     /// The clocks move half-way to the next deadline.
     SomeTime,
 }
@@ -61,8 +66,8 @@ impl Event {
         match self {
             Event::Deliver(_) => 60,
             Event::Persist(_) | Event::Sync(_) | Event::Begin(_) => 50,
-            Event::Ship(_) | Event::ShipOne(_) | Event::Hand(_) => 40,
-            Event::Time => 24,
+            Event::Ship(_) | Event::ShipOne(_) | Event::Hand(_) | Event::Apply(_) => 40,
+            Event::Time | Event::TimeUpTo(_) => 24,
             Event::SeeGone(..) | Event::Resume(_) | Event::Mend => 16,
             Event::Write(_) => 14,
             Event::SomeTime | Event::Restart(_) => 10,
@@ -100,16 +105,16 @@ impl World {
                 continue;
             }
             events.push(Event::Deliver(place));
-            if self.losses < self.bounds.losses {
+            if self.losses < self.bounds.losses && !self.bounds.calm {
                 events.push(Event::Lose(place));
                 if rich {
                     events.push(Event::Double(place));
                 }
             }
         }
-        if !self.cut.is_empty() {
+        if !self.cut.is_empty() && !self.bounds.calm {
             events.push(Event::Mend);
-        } else if rich && self.losses < self.bounds.losses {
+        } else if rich && !self.bounds.calm && self.losses < self.bounds.losses {
             let all = 0..self.nodes.len();
             let pairs = all.clone().flat_map(|i| all.clone().map(move |j| (i, j)));
             events.extend(pairs.filter(|(i, j)| i != j).map(|(i, j)| Event::Cut(i, j)));
@@ -121,8 +126,10 @@ impl World {
         let rich = self.bounds.rich;
         let may_crash = self.crashes < self.bounds.crashes;
         let Some(view) = self.view(i) else {
-            events.push(Event::Restart(i));
-            if rich && may_crash && !node.condemned {
+            if !node.buried {
+                events.push(Event::Restart(i));
+            }
+            if rich && !self.bounds.calm && may_crash && !node.condemned {
                 events.push(Event::Wipe(i));
             }
             return;
@@ -137,17 +144,20 @@ impl World {
             events.push(Event::Resume(i));
             return;
         }
-        if node.pending.is_some() {
+        if node.pending.is_some() && node.hold.persist <= self.now {
             events.push(Event::Persist(i));
         }
         if node.handed < node.log.len() {
             events.push(Event::Hand(i));
         }
-        if node.synced < node.log.len() {
+        if node.synced < node.log.len() && !node.hold.sync {
             events.push(Event::Sync(i));
         }
         if node.begin.is_some() {
             events.push(Event::Begin(i));
+        }
+        if node.applied < self.appliable(i) {
+            events.push(Event::Apply(i));
         }
         let reigns = view.standing == Standing::Primary;
         let room = view
@@ -156,7 +166,7 @@ impl World {
         if reigns && view.begun && !view.paused && room && self.writes < self.bounds.writes {
             events.push(Event::Write(i));
         }
-        if self.shippable(i).is_some() {
+        if self.shippable(i).is_some() && !node.hold.ship {
             events.push(Event::Ship(i));
             if rich {
                 events.push(Event::ShipOne(i));
@@ -169,7 +179,7 @@ impl World {
                 events.push(Event::SeeGone(i, j));
             }
         }
-        if rich {
+        if rich && !self.bounds.calm {
             self.people_events(i, reigns, events);
         }
     }

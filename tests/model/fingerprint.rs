@@ -10,7 +10,14 @@ impl Node {
         (self.process, self.boot, self.incarnation).hash(hasher);
         self.control.hash(hasher);
         self.log.hash(hasher);
-        (self.handed, self.synced, self.begin, self.stream).hash(hasher);
+        (
+            self.handed,
+            self.synced,
+            self.applied,
+            self.begin,
+            self.stream,
+        )
+            .hash(hasher);
         self.pending.hash(hasher);
     }
 }

@@ -1,10 +1,12 @@
 //! Runs without faults: how a cluster begins, and what it must come to once all faults are over.
 
+use std::sync::Arc;
+
 use understudy::replica::Standing;
 
 use super::event::Event;
 use super::oracle::Violation;
-use super::world::World;
+use super::world::{Bounds, Hold, World};
 
 /// Steps of time within which a healed cluster serves and agrees: several elections' worth.
 const PATIENCE: u32 = 400;
@@ -50,25 +52,26 @@ impl World {
         }
     }
 
-    /// The next benign event but time, these dead nodes staying dead.
+    /// The next benign event but time, these dead nodes staying dead and what is cut staying cut.
     pub fn local_step(&self, dead: &[usize]) -> Option<Event> {
-        let next = self.benign_but(dead);
+        let next = self.benign_but(dead, false);
         (next != Event::Time).then_some(next)
     }
 
     /// The next event of a run without faults.
     pub fn benign(&self) -> Event {
-        self.benign_but(&[])
+        self.benign_but(&[], true)
     }
 
-    fn benign_but(&self, dead: &[usize]) -> Event {
+    fn benign_but(&self, dead: &[usize], mends: bool) -> Event {
         let order = |event: &Event| match event {
             Event::Restart(i) if dead.contains(i) => None,
-            Event::Restart(_) | Event::Resume(_) | Event::Mend => Some(0),
+            Event::Restart(_) | Event::Resume(_) => Some(0),
+            Event::Mend if mends => Some(0),
             Event::Persist(_) => Some(1),
             Event::Sync(_) => Some(2),
             Event::Begin(_) => Some(3),
-            Event::Deliver(_) => Some(4),
+            Event::Deliver(_) | Event::Apply(_) => Some(4),
             Event::Ship(_) => Some(5),
             _ => None,
         };
@@ -119,6 +122,13 @@ impl World {
     /// Ends all faults and demands that someone serves, that every node follows, that a new write
     /// is released and that all logs agree. `false`: refusing is right here.
     pub fn heal(mut self) -> Result<bool, Violation> {
+        for node in &mut self.nodes {
+            (node.buried, node.hold) = (false, Hold::default());
+        }
+        self.bounds = Arc::new(Bounds {
+            calm: false,
+            ..Bounds::clone(&self.bounds)
+        });
         let serving = (0..self.nodes.len()).any(|i| self.serves(i));
         if !serving && !self.could_elect() {
             return Ok(false);

@@ -5,6 +5,8 @@ pub mod event;
 pub mod fingerprint;
 pub mod heal;
 pub mod oracle;
+pub mod scenes;
 pub mod search;
 pub mod setups;
+pub mod stages;
 pub mod world;

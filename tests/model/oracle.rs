@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use understudy::replica::{
-    Control, Envelope, Level, LossBound, MaxLoss, Message, Report, RuleId, Standing,
+    Control, Envelope, Level, LossBound, MaxLoss, Message, Report, RuleId, Standing, View,
 };
 use understudy::units::{Epoch, Lsn, Millis, NodeId};
 
@@ -29,11 +29,17 @@ pub struct Ghost {
     recorded: BTreeMap<(usize, u64), RuleId>,
     /// Per node: the records it has held at some time, handed over and synced.
     held: Vec<(Holders, Holders)>,
+    /// Per node: what it took for released at the last step.
+    known: Vec<Lsn>,
+    /// Per node: the records that its readers have seen at some time.
+    seen: Vec<Holders>,
     /// Per node: the newest promise made durable, per incarnation.
     promised: BTreeMap<(usize, u64), Epoch>,
     /// What each reign has released.
     upto: BTreeMap<Epoch, usize>,
     judged: BTreeSet<Epoch>,
+    /// What the last lossy winner lacked, and how many records it kept.
+    given_up: (usize, Vec<(Rec, Millis)>),
     /// Takeovers that lost records within the budget or by force.
     pub lossy: u64,
 }
@@ -50,9 +56,12 @@ impl Ghost {
             votes: BTreeMap::new(),
             recorded: BTreeMap::new(),
             held: vec![Default::default(); nodes],
+            known: vec![Lsn::ZERO; nodes],
+            seen: vec![Holders::new(); nodes],
             promised: BTreeMap::new(),
             upto: BTreeMap::new(),
             judged: BTreeSet::new(),
+            given_up: (0, Vec::new()),
             lossy: 0,
         }
     }
@@ -63,6 +72,10 @@ impl Ghost {
             if lsn < node.synced {
                 self.held[i].1.insert((lsn, rec.epoch));
             }
+        }
+        // Readers may see what two others hold before it is handed over here.
+        for (lsn, rec) in node.log.iter().enumerate().take(node.applied) {
+            self.seen[i].insert((lsn, rec.epoch));
         }
     }
 
@@ -108,7 +121,9 @@ impl Ghost {
         (!durable).then(|| Violation(format!("node {} said before durable: {message:?}", i + 1)))
     }
 
-    pub fn note_winner(&mut self, i: usize, epoch: Epoch) -> Option<Violation> {
+    /// `known`: what the winner knew to be released as a standby; no release of its own.
+    pub fn note_winner(&mut self, i: usize, epoch: Epoch, known: Lsn) -> Option<Violation> {
+        self.upto.insert(epoch, known.0 as usize);
         let old = self.winners.insert(epoch, i);
         (old.is_some()).then(|| Violation(format!("epoch {epoch} was won twice")))
     }
@@ -135,6 +150,13 @@ impl Ghost {
         if !self.judged.insert(report.epoch) {
             return None;
         }
+        // A lossy reign that never released anything has given up nothing: its rule may never have
+        // been recorded, and a log that still holds those records may win after all.
+        if self.released.len() == self.given_up.0 {
+            let pairs = self.given_up.1.iter().zip(log.iter().skip(self.given_up.0));
+            let back = pairs.take_while(|((a, _), b)| a == *b).count();
+            self.released.extend_from_slice(&self.given_up.1[..back]);
+        }
         let pairs = self.released.iter().zip(log);
         let kept = pairs.take_while(|((a, _), b)| a == *b).count();
         let lost = self.released.split_off(kept);
@@ -142,6 +164,7 @@ impl Ghost {
             return None;
         }
         self.lossy += 1;
+        self.given_up = (kept, lost.clone());
         let (exact, bound) = (lost.len() as u64, &report.bound);
         let first = lost.iter().map(|(rec, _)| rec.time.0).min().unwrap_or(0);
         let last = lost.iter().map(|(_, at)| at.0).max().unwrap_or(0);
@@ -181,13 +204,16 @@ impl World {
         for i in 0..self.nodes.len() {
             let Some(view) = self.view(i) else { continue };
             if view.standing != Standing::Primary {
-                self.check_standby(i, view.released)?;
+                self.check_standby(i, &view)?;
                 continue;
             }
             if view.lease_until > self.clock(i).boot {
                 reigning.push(i + 1);
             }
+            self.ghost.known[i] = view.released;
             self.check_release(i)?;
+            self.check_shown(i, &view)?;
+            self.check_voters(i, &view)?;
         }
         if reigning.len() > 1 {
             return broken(format!("live leases of two primaries: nodes {reigning:?}"));
@@ -197,13 +223,18 @@ impl World {
 
     /// R23, R29: what a standby takes for released is the beginning of what was released, once it
     /// follows the newest reign.
-    fn check_standby(&self, i: usize, released: Lsn) -> Result<(), Violation> {
-        let newest = self.ghost.winners.keys().next_back();
+    ///
+    /// A node that has heard of that reign and not compared logs yet may still hold for released
+    /// what a lossy takeover gave up; it must not take more for released than before.
+    fn check_standby(&mut self, i: usize, view: &View) -> Result<(), Violation> {
+        let newest = self.ghost.winners.keys().next_back().copied();
+        let before = std::mem::replace(&mut self.ghost.known[i], view.released);
         let follows = self.nodes[i].stream.map(|(epoch, _)| epoch);
-        if follows.is_none() || follows.as_ref() != newest {
+        let learned = view.released > before && newest == Some(view.epoch);
+        if !learned && (follows.is_none() || follows != newest) {
             return Ok(());
         }
-        let (log, upto) = (&self.nodes[i].log, released.0 as usize);
+        let (log, upto) = (&self.nodes[i].log, view.released.0 as usize);
         let ghost = self.ghost.released.iter().map(|(rec, _)| rec);
         if upto <= log.len() && ghost.take(upto).eq(&log[..upto]) {
             return Ok(());
@@ -215,6 +246,46 @@ impl World {
         ))
     }
 
+    /// R9: what replies may show at level applied is seen by the readers of `copies` members.
+    fn check_shown(&self, i: usize, view: &View) -> Result<(), Violation> {
+        let Some(recorded) = &view.rule else {
+            return Ok(());
+        };
+        let (rule, upto) = (&recorded.rule, view.shown.0 as usize);
+        let fresh = view.serving && upto > view.fork.map_or(0, |fork| fork.lsn.0 as usize);
+        if rule.level != Level::Applied || !fresh || upto > self.nodes[i].log.len() {
+            return Ok(());
+        }
+        let last = (upto - 1, self.nodes[i].log[upto - 1].epoch);
+        let sees = |member: &&NodeId| {
+            let member = member.0 as usize - 1;
+            member == i || self.ghost.seen[member].contains(&last)
+        };
+        if rule.members.iter().filter(sees).count() >= rule.copies as usize {
+            return Ok(());
+        }
+        broken(format!(
+            "node {} shows LSN {upto} before enough readers see it",
+            i + 1
+        ))
+    }
+
+    /// R22: whom a person declared gone for good counts in no rule.
+    fn check_voters(&self, i: usize, view: &View) -> Result<(), Violation> {
+        let Some(recorded) = &view.rule else {
+            return Ok(());
+        };
+        let rule = &recorded.rule;
+        match rule.voters.iter().find(|voter| rule.lost.contains(voter)) {
+            None => Ok(()),
+            Some(voter) => broken(format!(
+                "node {} counts the vote of node {}, declared lost",
+                i + 1,
+                voter.id
+            )),
+        }
+    }
+
     /// Whatever this primary has released since the last step.
     fn check_release(&mut self, i: usize) -> Result<(), Violation> {
         let Some(view) = self.view(i) else {
@@ -222,10 +293,15 @@ impl World {
         };
         let (upto, epoch) = (view.released.0 as usize, view.epoch);
         let before = *self.ghost.upto.entry(epoch).or_insert(0);
-        if !view.serving || upto <= before {
+        if upto <= before {
             return Ok(());
         }
-        let node = i + 1;
+        let (node, log) = (i + 1, &self.nodes[i].log);
+        if upto <= log.len() && log[upto - 1].epoch != epoch {
+            return broken(format!(
+                "node {node} released LSN {upto} before its EpochStart"
+            ));
+        }
         if upto > self.nodes[i].log.len() {
             return broken(format!("node {node} released LSN {upto} beyond its log"));
         }

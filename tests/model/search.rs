@@ -6,6 +6,8 @@ use std::fmt;
 use std::ops::Range;
 
 use super::event::Event;
+use super::oracle::Violation;
+use super::stages::Staged;
 use super::world::{Bounds, World};
 
 /// A broken oracle and the way there.
@@ -112,12 +114,26 @@ fn walk(world: &mut World, random: &mut Random, steps: usize) -> Result<u64, (St
 
 /// Walks each seed for at most `steps` events, then heals the world and demands progress.
 pub fn walk_seeds(bounds: &Bounds, seeds: Range<u64>, steps: usize) -> Outcome {
+    match World::try_begun(bounds.clone()) {
+        Ok(start) => walk_from(&start, seeds, steps),
+        Err(violation) => found_before(violation),
+    }
+}
+
+/// The same from a stage.
+pub fn walk_stage(stage: Staged, seeds: Range<u64>, steps: usize) -> Outcome {
+    match stage {
+        Ok(start) => walk_from(&start, seeds, steps),
+        Err(violation) => found_before(violation),
+    }
+}
+
+fn walk_from(start: &World, seeds: Range<u64>, steps: usize) -> Outcome {
     let mut outcome = Outcome::default();
-    let start = World::begun(bounds.clone());
     for seed in seeds {
         let mut world = start.clone();
         let mut random = Random(seed);
-        if bounds.rich {
+        if start.bounds.rich && !start.bounds.calm {
             // The margin of R12 is a twentieth; these differ by less.
             world.rates = start
                 .rates
@@ -149,6 +165,15 @@ pub fn walk_seeds(bounds: &Bounds, seeds: Range<u64>, steps: usize) -> Outcome {
         return outcome;
     }
     outcome
+}
+
+/// What was found on the way to the start, before any walk.
+fn found_before(violation: Violation) -> Outcome {
+    let (what, seed, trace) = (violation.0, None, Vec::new());
+    Outcome {
+        found: Some(Found { what, seed, trace }),
+        ..Outcome::default()
+    }
 }
 
 /// Visits every state within the bounds from `start`, nearest first, up to `limit` states.

@@ -21,6 +21,7 @@ pub fn witness() -> Bounds {
         in_flight: 14,
         time_steps: 2000,
         rich: true,
+        calm: false,
         #[cfg(feature = "mutants")]
         without: None,
     }
@@ -50,6 +51,14 @@ pub fn received_witness() -> Bounds {
     Bounds {
         level: None,
         ..witness()
+    }
+}
+
+/// Three data nodes in sync whose answers wait until the standbys' readers see the write.
+pub fn applied() -> Bounds {
+    Bounds {
+        level: Some(Level::Applied),
+        ..three()
     }
 }
 

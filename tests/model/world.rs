@@ -38,6 +38,8 @@ pub struct Bounds {
     pub time_steps: u32,
     /// Clocks drift, hosts reboot, disks are replaced, processes pause, people order things.
     pub rich: bool,
+    /// No faults any more but the crashes that are left: what a stage is walked from.
+    pub calm: bool,
     /// The rule that the machines leave out.
     #[cfg(feature = "mutants")]
     pub without: Option<understudy::replica::Guard>,
@@ -78,9 +80,16 @@ impl Packet {
         }
     }
 
+    /// What is said; `None` for an acknowledgement.
+    pub fn message(&self) -> Option<&Message> {
+        match self {
+            Packet::Say { envelope, .. } => Some(&envelope.message),
+            Packet::Ack { .. } => None,
+        }
+    }
+
     pub fn is_recorded(&self) -> bool {
-        matches!(self, Packet::Say { envelope, .. }
-            if matches!(envelope.message, Message::Recorded { .. }))
+        matches!(self.message(), Some(Message::Recorded { .. }))
     }
 
     /// The epoch that it asks a vote for.
@@ -111,6 +120,17 @@ impl Packet {
     }
 }
 
+/// What a node does not get done until the world heals.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hold {
+    /// No tail of the log becomes durable.
+    pub sync: bool,
+    /// The stream brings nothing.
+    pub ship: bool,
+    /// No control state becomes durable before this.
+    pub persist: Micros,
+}
+
 #[derive(Clone, Debug)]
 pub struct Node {
     pub machine: Option<Machine>,
@@ -122,12 +142,21 @@ pub struct Node {
     pub incarnation: u64,
     /// A person declared this disk gone (R22): it comes back replaced or not at all.
     pub condemned: bool,
+    /// It stays down until the world heals.
+    pub buried: bool,
+    /// What its disk and its stream do not get done.
+    pub hold: Hold,
+    /// The lease its configuration asks for when it starts.
+    pub lease: Micros,
     /// What the disk would give back.
     pub control: Option<Control>,
     /// LSN 1 first.
     pub log: Vec<Rec>,
     pub handed: usize,
     pub synced: usize,
+    /// Visible to readers. Told to the machine only at level applied: elsewhere it is a state more
+    /// and means nothing.
+    pub applied: usize,
     pub pending: Option<(u64, Box<Control>)>,
     pub begin: Option<Epoch>,
     /// The reign whose primary this log was matched with, and the stream's number.
@@ -183,7 +212,7 @@ fn config(bounds: &Bounds, i: usize, node: &Node) -> Config {
         interval: Micros::from_ms(400),
         timeout: Micros::from_ms(100),
         threshold: 1,
-        lease: Micros::from_ms(800),
+        lease: node.lease,
         refused_is_dead: true,
         bootstrap: false,
         new_cluster_id: 77,
@@ -197,10 +226,15 @@ impl World {
     /// A cluster that has begun: someone reigns in epoch 1 and serves, and no message is under
     /// way.
     pub fn begun(bounds: Bounds) -> World {
+        World::try_begun(bounds).unwrap_or_else(|violation| panic!("{}", violation.0))
+    }
+
+    /// The same; a mutant may fail already here.
+    pub fn try_begun(bounds: Bounds) -> Result<World, Violation> {
         let mut world = World::blank(bounds);
-        world.settle().expect("a run without faults serves");
+        world.settle()?;
         world.time_steps = 0;
-        world
+        Ok(world)
     }
 
     pub fn blank(bounds: Bounds) -> World {
@@ -229,10 +263,14 @@ impl World {
                 boot: 1,
                 incarnation: i as u64 + 1,
                 condemned: false,
+                buried: false,
+                hold: Hold::default(),
+                lease: Micros::from_ms(800),
                 control: None,
                 log: Vec::new(),
                 handed: 0,
                 synced: 0,
+                applied: 0,
                 pending: None,
                 begin: None,
                 stream: None,
@@ -266,7 +304,7 @@ impl World {
             },
             written: Lsn(node.handed as u64),
             synced: Lsn(node.synced as u64),
-            applied: Lsn::ZERO,
+            applied: Lsn(node.applied as u64),
         }
     }
 
@@ -288,7 +326,7 @@ impl World {
         let node = &mut self.nodes[i];
         node.control = None;
         node.log.clear();
-        (node.handed, node.synced) = (0, 0);
+        (node.handed, node.synced, node.applied) = (0, 0, 0);
         node.incarnation += 100;
     }
 
@@ -309,6 +347,19 @@ impl World {
         let news = !matched || self.nodes[i].log != self.nodes[p].log;
         let open = !self.cut.contains(&(p, i)) && !self.cut.contains(&(i, p));
         (reigns && news && open && !self.nodes[p].paused).then_some(p)
+    }
+
+    /// How much of node `i`'s log its readers may see: on a primary all of it (R9).
+    pub fn appliable(&self, i: usize) -> usize {
+        let whole = self.nodes[i].log.len();
+        if self.bounds.level != Some(Level::Applied) || i >= self.bounds.data as usize {
+            return self.nodes[i].applied;
+        }
+        match self.view(i) {
+            Some(view) if view.begun => whole,
+            Some(view) => whole.min(view.released.0 as usize),
+            None => self.nodes[i].applied,
+        }
     }
 
     /// The reign of a primary that has begun.
@@ -341,6 +392,10 @@ impl World {
                 let node = &mut self.nodes[*i];
                 node.handed = node.log.len();
                 node.synced = node.log.len();
+                self.log_moved(*i);
+            }
+            Event::Apply(i) => {
+                self.nodes[*i].applied = self.appliable(*i);
                 self.log_moved(*i);
             }
             Event::Write(i) => {
@@ -381,8 +436,9 @@ impl World {
                 self.losses += 1;
             }
             Event::Mend => self.cut.clear(),
-            Event::Time => self.pass_time(1),
-            Event::SomeTime => self.pass_time(2),
+            Event::Time => self.pass_time(1, Micros(u64::MAX)),
+            Event::SomeTime => self.pass_time(2, Micros(u64::MAX)),
+            Event::TimeUpTo(then) => self.pass_time(1, *then),
         }
         if let Some(violation) = self.violation.take() {
             return Err(violation);
@@ -449,6 +505,7 @@ impl World {
             node.log.truncate(fork);
             node.synced = node.synced.min(fork);
             node.handed = node.handed.min(fork);
+            node.applied = node.applied.min(fork);
             self.streams += 1;
             let stream = self.streams;
             node.stream = Some((epoch, stream));
@@ -493,6 +550,7 @@ impl World {
         node.boot += u128::from(host);
         node.log.truncate(kept);
         node.handed = kept;
+        node.applied = 0;
         self.crashes += 1;
         // Its connections die with it; what it has sent may still arrive.
         self.net.retain(|packet| packet.to() != i);
@@ -504,8 +562,8 @@ impl World {
         }
     }
 
-    /// Moves true time to the next deadline of any node, or a part of the way.
-    fn pass_time(&mut self, part: u64) {
+    /// Moves true time to the next deadline of any node, or a part of the way, or to `then`.
+    fn pass_time(&mut self, part: u64, then: Micros) {
         self.time_steps += 1;
         let until = |i: usize| {
             let deadline = self.alive(i)?.poll_deadline();
@@ -513,7 +571,8 @@ impl World {
             (!self.nodes[i].paused).then_some(left * 1000 / self.rates[i] + 1)
         };
         let next = (0..self.nodes.len()).filter_map(until).min();
-        self.now.0 += (next.unwrap_or(100_000) / part).max(1);
+        let step = (next.unwrap_or(100_000) / part).max(1);
+        self.now.0 += step.min(then.since(self.now).0);
         for i in 0..self.nodes.len() {
             let now = self.clock(i).boot;
             let due = self.alive(i).is_some_and(|m| m.poll_deadline() <= now);
@@ -576,7 +635,8 @@ impl World {
             Output::BeginReign { epoch } => {
                 self.nodes[i].begin = Some(epoch);
                 self.nodes[i].stream = None;
-                let fault = self.ghost.note_winner(i, epoch);
+                let known = self.view(i).map_or(Lsn::ZERO, |view| view.released);
+                let fault = self.ghost.note_winner(i, epoch, known);
                 self.violation = self.violation.take().or(fault);
             }
             Output::Acknowledge { to, ack } => {
