@@ -74,6 +74,8 @@ const HUNTS: &[(Guard, Start)] = &[
     (Guard::R21Majority, Start::Stage("a forced minority")),
     (Guard::R22Leave, Start::Scene("promoted without the lost")),
     (Guard::R22Wait, Start::Stage("a hasty promotion")),
+    (Guard::R22Leap, Start::Stage("an unheard epoch")),
+    (Guard::R22Unheard, Start::Stage("an unheard epoch")),
     (Guard::R22Blank, Start::Stage("lost and found")),
     (Guard::R23, Start::Stage("an old tail")),
     (Guard::R24Vote, Start::Stage("a forgotten vote")),

@@ -368,7 +368,12 @@ impl Machine {
         {
             // R22: the newest epoch may have been known only to members that are declared gone,
             // and no epoch may be won twice.
-            epoch = Epoch(epoch.0 + FORCED_LEAP);
+            let leap = if self.keeps(Guard::R22Leap) {
+                FORCED_LEAP
+            } else {
+                0
+            };
+            epoch = Epoch(epoch.0 + leap);
         }
         self.stand_in(now, epoch, false);
     }
@@ -501,6 +506,11 @@ impl Machine {
         if granted.len() < majority && !waived {
             return Tally::Short(self.too_few(granted.len(), majority, voters.len(), answers));
         }
+        // A majority of all its voters, the lost included, would know of a newer rule.
+        let all = newest.rule.voters.iter();
+        let there = all.filter(|voter| granted.contains_key(&voter.id)).count();
+        let knows_newest =
+            there >= newest.rule.majority() || lost.is_empty() || !self.keeps(Guard::R22Unheard);
         let member_votes = granted.iter().filter(|(id, ballot)| {
             // R14: what a rebooted host held only in its page cache is gone.
             // A rule of one node alone is always kept on its disk: the local copy counts only when
@@ -511,7 +521,15 @@ impl Machine {
             newest.rule.has_member(**id) && !forgot
         });
         let enough = member_votes.count() >= newest.rule.member_votes_needed();
-        let bound = if enough || !self.keeps(Guard::R10Members) {
+        let bound = if !knows_newest {
+            // R22: those declared lost may have recorded a newer rule, and released under it what
+            // nobody here has heard of: nothing bounds that.
+            LossBound {
+                records: None,
+                span_ms: None,
+                ..self.loss_bound(&newest, granted.values().copied())
+            }
+        } else if enough || !self.keeps(Guard::R10Members) {
             LossBound::ZERO
         } else {
             self.loss_bound(&newest, granted.values().copied())

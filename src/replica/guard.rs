@@ -101,6 +101,10 @@ guards! {
     R22Leave,
     /// R22: a forced promotion waits out the node's own promise.
     R22Wait,
+    /// R22: it leaps over epochs that the lost may have used.
+    R22Leap,
+    /// R22: what the lost may have recorded is not taken for known.
+    R22Unheard,
     /// R22: the lost come back only as blank nodes.
     R22Blank,
     /// R23: a standby takes for released only what it knows to match.

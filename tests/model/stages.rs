@@ -306,6 +306,19 @@ fn hasty_promotion(bounds: Bounds) -> Staged {
     Ok(world.calm(0))
 }
 
+/// R22: an epoch was won that the node to be promoted never heard of.
+pub fn unheard_epoch(bounds: Bounds) -> Staged {
+    let mut world = World::try_begun(bounds)?;
+    world.part(0, 1);
+    world.part(1, 2);
+    world.apply(&Event::StepDown(0))?;
+    world.wait_for(0)?;
+    world.bury(0)?;
+    world.bury(2)?;
+    world.apply(&Event::Promote(1, vec![0, 2]))?;
+    Ok(world.calm(0))
+}
+
 /// R22: a node was declared lost, and its disk comes back as it was.
 fn lost_and_found(bounds: Bounds) -> Staged {
     let mut world = World::try_begun(bounds)?;
@@ -397,6 +410,7 @@ pub const STAGES: &[Stage] = &[
     ("a delayed abdication", setups::three, delayed_abdication),
     ("a forced minority", setups::three, forced_minority),
     ("a hasty promotion", setups::witness, hasty_promotion),
+    ("an unheard epoch", setups::witness, unheard_epoch),
     ("lost and found", setups::three, lost_and_found),
     ("a forgotten vote", budget, forgotten_vote),
 ];

@@ -5,6 +5,7 @@ use understudy::units::{Epoch, Micros};
 
 use crate::model::event::Event;
 use crate::model::setups;
+use crate::model::stages;
 use crate::model::world::{Bounds, World};
 
 /// Plays these events, with a benign run of `steps` of time after each.
@@ -134,4 +135,14 @@ fn a_deaf_primary_proposes_no_fall_back() {
         }
     }
     panic!("the standby never took over");
+}
+
+/// R22: a person declares two of three lost, and promotes the third, which never heard of the last
+/// reign and of the rule under which that one released. By the rule it knew its own vote proved
+/// that nothing was missing: the report stated a loss of exactly nothing.
+#[test]
+fn what_only_the_lost_knew_is_not_called_nothing() {
+    let mut world = stages::unheard_epoch(setups::witness()).expect("the stage breaks no rule");
+    world.wait_for(1).expect("the report admits to a loss");
+    assert_eq!(world.ghost.lossy, 1, "the last reign's EpochStart is gone");
 }
