@@ -319,7 +319,12 @@ impl Cluster {
             .max_by_key(|rule| rule.id);
         let Some(newest) = newest else { return false };
         let rule = &newest.rule;
-        let votes = |id, view: &View| rule.counts(id, view.incarnation);
+        // A voter that the newest rule admits, and that has not heard so, cannot know.
+        let votes = |id, view: &View| {
+            let own = view.rule.as_ref().map(|recorded| &recorded.rule);
+            let knows = own.is_some_and(|own| own.counts(id, view.incarnation));
+            knows && rule.counts(id, view.incarnation)
+        };
         let voters = views.iter().filter(|(id, view)| votes(*id, view));
         let alone = rule.members.len() == 1;
         let members = views.iter().filter(|(id, view)| {
