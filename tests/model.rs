@@ -17,7 +17,7 @@ use model::world::{Bounds, World};
 use understudy::replica::MaxLoss;
 
 fn walks_are_clean(name: &str, bounds: Bounds) {
-    let outcome = walk_seeds(&bounds, search::seeds(150), 500);
+    let outcome = walk_seeds(&bounds, search::seeds(100), 500);
     println!("{name}: {outcome:?}");
     if let Some(found) = outcome.found {
         panic!("{name}: {found}");

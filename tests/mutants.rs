@@ -8,6 +8,7 @@
 #[path = "model/mod.rs"]
 mod model;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use model::scenes::SCENES;
@@ -29,6 +30,13 @@ enum Start {
     Stage(&'static str),
     /// A cluster that has begun, and walks of 500 steps through every fault.
     Setup(&'static str, fn() -> Bounds),
+}
+
+impl Start {
+    fn name(&self) -> &'static str {
+        let (Start::Scene(name) | Start::Stage(name) | Start::Setup(name, _)) = self;
+        name
+    }
 }
 
 const WITNESS: Start = Start::Setup("two and a witness", setups::witness);
@@ -53,6 +61,7 @@ const HUNTS: &[(Guard, Start)] = &[
     (Guard::R10Members, Start::Stage("fallen back")),
     (Guard::R10Log, THREE),
     (Guard::R11Vote, WITNESS),
+    (Guard::R11Known, Start::Stage("a relearned vote")),
     (Guard::R11Restart, Start::Stage("a late vote")),
     (Guard::R12Lease, Start::Stage("a restarted voter")),
     (Guard::R12Own, Start::Stage("one promise left")),
@@ -171,7 +180,11 @@ fn every_mutant_is_caught() {
 /// With every rule kept, the same starts find nothing, in more seeds than any mutant above needs.
 #[test]
 fn whole_machines_pass_the_same_seeds() {
+    let mut passed = BTreeSet::new();
     for (guard, start) in chosen() {
+        if !passed.insert(start.name()) {
+            continue;
+        }
         if let Err(how) = hunt(*start, None, 0..SEEDS / 2) {
             panic!("where {guard:?} is hunted, nothing left out: {how}");
         }

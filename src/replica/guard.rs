@@ -59,6 +59,8 @@ guards! {
     R10Log,
     /// R11: one vote per epoch.
     R11Vote,
+    /// R11: a node that is made a voter has no vote in the epoch that made it one.
+    R11Known,
     /// R11: after a restart a node stands only in an epoch higher than any it knew.
     R11Restart,
     /// R12: a live lease forbids a vote.

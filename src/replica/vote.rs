@@ -301,9 +301,16 @@ impl Machine {
         self.adopt_epoch(now, epoch, "another primary reigns in a higher epoch");
         let id = recorded.id;
         if self.control.rule_id() < Some(id) {
+            // R11, R25: who reigns in this epoch is decided. The rule may have just made this node
+            // a voter; were it to forget the winner with its process, it would have a vote in an
+            // epoch that has been won without it, and two winners would share the epoch.
+            let knows_winner = self.keeps(Guard::R11Known);
             self.change_control(|control| {
                 control.cluster = cluster;
                 control.rule = Some(recorded);
+                if knows_winner {
+                    control.vote.get_or_insert(from);
+                }
             });
         }
         self.say(from, Message::Recorded { epoch, rule: id });

@@ -330,11 +330,9 @@ fn lost_and_found(bounds: Bounds) -> Staged {
     Ok(world.calm(0))
 }
 
-/// R25, R26: two candidates stand in one epoch, one of them with a slow disk; the other wins with
-/// the witness's vote. Then the witness's disk is replaced and forgets that vote. If the primary
-/// tells it of the rule that admits it before a majority without it has recorded that rule, it may
-/// vote again in the same epoch.
-fn forgotten_vote(bounds: Bounds) -> Staged {
+/// Two candidates stand in one epoch, the second with a slow disk; the first wins with the vote of
+/// the witness.
+fn two_in_one_epoch(bounds: Bounds) -> Staged {
     let mut world = World::try_begun(bounds)?;
     world.apply(&Event::StepDown(0))?;
     let to_second = |packet: &Packet| packet.to() == 1;
@@ -345,8 +343,57 @@ fn forgotten_vote(bounds: Bounds) -> Staged {
     world.nodes[1].hold.persist = world.now.plus(Micros::from_ms(700));
     world.local()?;
     world.wait_for(0)?;
+    Ok(world)
+}
+
+/// R25, R26: the witness votes for the second node, and its answer is late. Its disk is replaced;
+/// the primary, cut off meanwhile and back at the new witness, would count that in the place of the
+/// old one, abdicates, and stands in the epoch in which the old witness has voted.
+fn forgotten_vote(bounds: Bounds) -> Staged {
+    let mut world = World::try_begun(bounds)?;
+    world.part(0, 1);
+    world.part(0, 2);
+    world.part(1, 2);
+    world.wait(1_150)?;
+    world.cut = [(0, 1), (1, 0), (0, 2), (2, 0)].into();
+    let voted = |packet: &Packet| matches!(packet.message(), Some(Message::VoteAnswer { .. }));
+    while !world.net.iter().any(voted) {
+        let next = world.local_step(&[]).unwrap_or(Event::Time);
+        world.apply(&next)?;
+    }
+    let late = world.late(voted);
     world.play(&[Event::Crash(2), Event::Wipe(2), Event::Restart(2)])?;
-    world.wait(410)?;
+    world.cut = [(0, 1), (1, 0), (1, 2), (2, 1)].into();
+    world.wait(420)?;
+    world.apply(&Event::StepDown(0))?;
+    world.wait(300)?;
+    world.net.extend(late);
+    Ok(world.calm(0))
+}
+
+/// R11, R25: two candidates stood in one epoch, and the witness that decided is replaced. The loser
+/// records the admission of the new one, once its slow disk lets it, while it still stands. The new
+/// witness is told, as it must be, and restarts: it no longer knows who reigns.
+pub fn relearned_vote(bounds: Bounds) -> Staged {
+    let mut world = two_in_one_epoch(bounds)?;
+    world.play(&[Event::Crash(2), Event::Wipe(2), Event::Restart(2)])?;
+    let answers = |packet: &Packet| packet.to() == 0 && packet.from() == 2;
+    while !world.net.iter().any(answers) {
+        let to_witness = |event: &Event| match event {
+            Event::Deliver(place) => world.net[*place].to() == 2,
+            event => matches!(event, Event::Persist(_)),
+        };
+        let next = world.events().into_iter().find(to_witness);
+        world.apply(&next.unwrap_or(Event::Time))?;
+    }
+    world.apply(&Event::Mend)?;
+    world.flush()?;
+    let until = world.nodes[1].hold.persist;
+    world.apply(&Event::TimeUpTo(until))?;
+    world.play(&[Event::Persist(1)])?;
+    let vote = world.late(|packet| matches!(packet.message(), Some(Message::Vote { .. })));
+    world.flush()?;
+    world.net.extend(vote);
     world.play(&[Event::Crash(2), Event::Restart(2)])?;
     Ok(world.calm(0))
 }
@@ -413,4 +460,5 @@ pub const STAGES: &[Stage] = &[
     ("an unheard epoch", setups::witness, unheard_epoch),
     ("lost and found", setups::three, lost_and_found),
     ("a forgotten vote", budget, forgotten_vote),
+    ("a relearned vote", budget, relearned_vote),
 ];

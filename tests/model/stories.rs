@@ -1,7 +1,7 @@
 //! Failures that the search found in the machine, each as the shortest run that shows it.
 
 use understudy::replica::{Level, MaxLoss, Mode};
-use understudy::units::{Epoch, Micros};
+use understudy::units::{Epoch, Micros, NodeId};
 
 use crate::model::event::Event;
 use crate::model::setups;
@@ -135,6 +135,23 @@ fn a_deaf_primary_proposes_no_fall_back() {
         }
     }
     panic!("the standby never took over");
+}
+
+/// R11, R25: two candidates stood in one epoch. One won and re-admitted the witness, whose disk had
+/// been replaced; the other, slow, recorded this while it still stood. The new witness restarted,
+/// knew that it votes and no longer who reigns, and gave the slow one its vote: two winners.
+#[test]
+fn who_is_made_a_voter_has_no_vote_in_that_epoch() {
+    let bounds = setups::lagging(MaxLoss::Records(2));
+    let mut world = stages::relearned_vote(bounds).expect("the stage breaks no rule");
+    let witness = &world.nodes[2];
+    let control = witness.control.as_ref().expect("it was told of the rule");
+    let rule = control.rule.as_ref().expect("it recorded the rule");
+    assert!(rule.rule.counts(NodeId(3), witness.incarnation));
+    for _ in 0..60 {
+        let next = world.local_step(&[]).unwrap_or(Event::SomeTime);
+        world.apply(&next).expect("one winner per epoch");
+    }
 }
 
 /// R22: a person declares two of three lost, and promotes the third, which never heard of the last

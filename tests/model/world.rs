@@ -552,8 +552,11 @@ impl World {
         node.handed = kept;
         node.applied = 0;
         self.crashes += 1;
-        // Its connections die with it; what it has sent may still arrive.
-        self.net.retain(|packet| packet.to() != i);
+        // Its connections die with it; what it has sent may still arrive, and what was said to it
+        // while a connection was being made arrives at its next process.
+        let rich = self.bounds.rich;
+        let kept = |packet: &Packet| packet.to() != i || (rich && packet.message().is_some());
+        self.net.retain(kept);
         for j in 0..self.nodes.len() {
             let follows = self.view(j).is_some_and(|view| view.primary == Some(id(i)));
             if follows {
