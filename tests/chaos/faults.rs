@@ -164,7 +164,9 @@ pub fn schedule(seed: u64, shape: Shape, kinds: &[Kind], faults: usize) -> Vec<P
 }
 
 fn draw(dice: &mut Dice, kind: Kind, target: Option<Target>) -> Fault {
+    let only = std::env::var("CHAOS_TARGET").is_ok_and(|target| target == "primary");
     let drawn = match dice.below(20) {
+        _ if only => Target::Primary,
         0..=12 => Target::Primary,
         13..=16 => Target::Standby,
         _ if kind.is_of_disk() => Target::Standby,
