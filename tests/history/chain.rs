@@ -53,7 +53,7 @@ impl Search {
             }
             let number = class as u32;
             let after = self.step_class(state, number);
-            if after == state {
+            if after == state || (self.looks_ahead && !self.is_alive(after)) {
                 continue;
             }
             chain.classes.push(number);

@@ -9,6 +9,7 @@
 //!   or would be the end of all).
 //! - A state that an answer still needs must not be left for good: where no operation that is
 //!   left can bring it back, the branch is dead.
+//! - Values that no answer can tell apart count as one ([`super::space`]).
 //! - Where a key was only ever appended to, a state must begin every longer value that was seen.
 //!
 //! The memo holds 128 bits per configuration, the sum of random words for each part. Two different
@@ -47,13 +48,13 @@ pub enum Verdict {
 
 /// Searches an order of one key's operations.
 pub fn search(operations: &[&Operation], limits: Limits) -> Verdict {
-    Search::new(operations).run(limits)
+    Search::new(operations, true).run(limits)
 }
 
 /// The states that the search stood in where it got furthest and could not go on, found without
 /// looking ahead at what later answers need: what the value could be by then. At most a few.
 pub fn dead_ends(operations: &[&Operation]) -> Vec<Option<Vec<u8>>> {
-    let mut search = Search::new(operations);
+    let mut search = Search::new(operations, false);
     search.looks_ahead = false;
     search.run(Limits { steps: 200_000 });
     let states = search.furthest.1.iter();
@@ -95,15 +96,15 @@ pub struct Search {
     /// The values seen, by length, where every write is an APPEND.
     seen_appended: Option<Vec<StateId>>,
     /// Whether to drop a branch for what later answers need.
-    looks_ahead: bool,
+    pub looks_ahead: bool,
     memo: HashSet<u128>,
     hash: u128,
     furthest: (u32, Vec<StateId>),
 }
 
 impl Search {
-    fn new(operations: &[&Operation]) -> Search {
-        let mut problem = Problem::new(operations);
+    fn new(operations: &[&Operation], merged: bool) -> Search {
+        let mut problem = Problem::new(operations, merged);
         let mut ties = Vec::new();
         for known in &problem.known {
             let needed = needs(&mut problem.values, &known.act, &known.saw);
@@ -298,7 +299,7 @@ impl Search {
     }
 
     /// Whether longer values seen begin with this one, where values only grow.
-    fn is_alive(&self, state: StateId) -> bool {
+    pub fn is_alive(&self, state: StateId) -> bool {
         let Some(seen) = &self.seen_appended else {
             return true;
         };

@@ -1,8 +1,12 @@
 //! One key's operations made small: values as numbers, each operation as a move between them.
 //!
 //! Invariant: number 0 is the missing key, and equal values have equal numbers.
+//!
+//! Values that no answer can tell apart have one number, too ([`Seen`]): where hundreds of writes
+//! went unseen, it does not matter which of them was the last.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound::{Included, Unbounded};
 
 use super::operation::{Answer, Call, Operation, Outcome, State, integer};
 
@@ -12,21 +16,99 @@ pub type StateId = u32;
 /// The missing key.
 pub const MISSING: StateId = 0;
 
+/// What the answers can tell apart.
+///
+/// A value that was never seen, nor anything that begins with it, and that nobody compared with,
+/// shows itself by its length alone; and so does whatever is appended to it. It is written as so
+/// many zero bytes. A word that was appended and is part of no value seen, likewise.
+struct Seen {
+    /// Values that a client saw, or compared with.
+    values: BTreeSet<Vec<u8>>,
+    /// Those of them that begin no other.
+    longest: Vec<Vec<u8>>,
+    /// There are INCRs: a number is more than its length.
+    counts: bool,
+}
+
+impl Seen {
+    /// `None` where everything may matter: words appended to numbers are numbers.
+    fn of(operations: &[&Operation]) -> Option<Seen> {
+        let counts = operations.iter().any(|op| op.call == Call::Incr);
+        let appends = operations
+            .iter()
+            .any(|op| matches!(op.call, Call::Append(_)));
+        if counts && appends {
+            return None;
+        }
+        let mut values = BTreeSet::new();
+        for operation in operations {
+            if let Outcome::Ok(Answer::Value(Some(value)), _) = &operation.outcome {
+                values.insert(value.clone());
+            }
+            if let Call::SetIfEqual { old, .. } = &operation.call {
+                values.insert(old.clone());
+            }
+        }
+        let next = values.iter().skip(1).map(Some).chain([None]);
+        let ends = |(value, next): &(&Vec<u8>, Option<&Vec<u8>>)| {
+            next.is_none_or(|next| !next.starts_with(value))
+        };
+        let longest = values.iter().zip(next).filter(ends);
+        let longest = longest.map(|(value, _)| value.clone()).collect();
+        Some(Seen {
+            values,
+            longest,
+            counts,
+        })
+    }
+
+    fn begins_one(&self, value: &[u8]) -> bool {
+        let mut from = self.values.range::<[u8], _>((Included(value), Unbounded));
+        from.next().is_some_and(|seen| seen.starts_with(value))
+    }
+
+    fn canonical(&self, value: &[u8]) -> Option<Vec<u8>> {
+        let stands_for_all = vec![0; value.len()];
+        let matters = self.begins_one(value) || (self.counts && integer(value).is_some());
+        (!matters && !self.begins_one(&stands_for_all)).then_some(stands_for_all)
+    }
+
+    fn canonical_word(&self, word: &[u8]) -> Option<Vec<u8>> {
+        let stands_for_all = vec![0; word.len()];
+        let within = |word: &[u8]| {
+            let mut values = self.longest.iter();
+            values.any(|seen| memchr::memmem::find(seen, word).is_some())
+        };
+        (!word.is_empty() && !within(word) && !within(&stands_for_all)).then_some(stands_for_all)
+    }
+}
+
 /// All values met so far.
 pub struct Values {
     states: Vec<State>,
     ids: HashMap<State, StateId>,
+    seen: Option<Seen>,
 }
 
 impl Values {
-    pub fn new() -> Values {
+    fn new(seen: Option<Seen>) -> Values {
         Values {
             states: vec![None],
             ids: HashMap::from([(None, MISSING)]),
+            seen,
         }
     }
 
     pub fn id(&mut self, state: &State) -> StateId {
+        if let (Some(seen), Some(value)) = (&self.seen, state)
+            && let Some(canonical) = seen.canonical(value)
+        {
+            return self.exact_id(&Some(canonical));
+        }
+        self.exact_id(state)
+    }
+
+    fn exact_id(&mut self, state: &State) -> StateId {
         if let Some(id) = self.ids.get(state) {
             return *id;
         }
@@ -109,8 +191,10 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub fn new(operations: &[&Operation]) -> Problem {
-        let mut values = Values::new();
+    /// `merged`: values that no answer can tell apart are one.
+    pub fn new(operations: &[&Operation], merged: bool) -> Problem {
+        let seen = merged.then(|| Seen::of(operations)).flatten();
+        let mut values = Values::new(seen);
         let mut known = Vec::new();
         let mut open: HashMap<Act, Vec<u64>> = HashMap::new();
         let mut order = Vec::new();
@@ -154,7 +238,11 @@ fn act(values: &mut Values, call: &Call) -> Act {
         Call::Set(value) => Act::Set(values.set(value)),
         Call::GetSet(value) => Act::GetSet(values.set(value)),
         Call::Incr => Act::Incr,
-        Call::Append(more) => Act::Append(more.clone()),
+        Call::Append(more) => {
+            let seen = values.seen.as_ref();
+            let canonical = seen.and_then(|seen| seen.canonical_word(more));
+            Act::Append(canonical.unwrap_or_else(|| more.clone()))
+        }
         Call::Del => Act::Del,
         Call::SetIfEqual { old, value } => Act::Swap {
             old: values.set(old),

@@ -104,8 +104,14 @@ const SHAPE: Shape = Shape {
 
 #[test]
 fn twenty_thousand_operations_of_thirty_clients_are_decided() {
-    for seed in 1..=2 {
-        let history = run(seed, &SHAPE);
+    // With fewer keys more clients meet on each; one in ten outcomes open is a bad day.
+    let harder = Shape {
+        keys: 8,
+        open_one_in: 10,
+        ..SHAPE
+    };
+    for (seed, shape) in [(1, &SHAPE), (2, &SHAPE), (3, &harder)] {
+        let history = run(seed, shape);
         match check_within(&history, Limits::default()) {
             Ok(checked) => {
                 println!("seed {seed}: {checked:?}");
