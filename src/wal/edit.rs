@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::guard::Guard;
-use super::log::{Log, LogClosed, State};
+use super::log::{Log, LogClosed};
 use super::record::{ChainPoint, Kind, records};
 use super::recover::cut;
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::state::State;
 use crate::units::{Lsn, Millis};
 
 /// What a node gave up when it rejoined.

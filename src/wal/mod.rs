@@ -19,6 +19,7 @@ mod scan;
 mod segment;
 pub mod sim_disk;
 mod snapshot_file;
+mod state;
 mod stepped;
 mod writer;
 

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::disk::Map;
-use super::log::{Log, Segment, Shared, State};
+use super::log::Log;
 use super::record::{self, ChainPoint};
 use super::segment::SEGMENT_HEADER_BYTES;
+use super::state::{Segment, Shared, State};
 use crate::units::Lsn;
 
 /// The records asked for are no longer kept.

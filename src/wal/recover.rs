@@ -7,10 +7,10 @@ use thiserror::Error;
 
 use super::disk::{Disk, read_all};
 use super::guard::{Guard, Rules};
-use super::log::Segment;
 use super::record::{ChainPoint, Kind, RecordError};
 use super::scan::{Scan, Verdict, scan_marked, used};
 use super::segment::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, first_lsn_of};
+use super::state::Segment;
 use crate::units::{Epoch, Lsn};
 
 /// What recovery found.

@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::disk::Disk;
-use super::log::{Driven, Log, LogConfig, OnProgress, Opened, Shared, State};
+use super::log::{Driven, Log, LogConfig, OnProgress, Opened};
 use super::record::ChainPoint;
 use super::recover::OpenError;
+use super::state::{Shared, State};
 use super::writer::{Due, Writer};
 
 /// Time since some fixed moment; never runs backwards.

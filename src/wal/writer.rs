@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use super::disk::DiskFile;
 use super::guard::Guard;
-use super::log::{Fsync, Group, IDLE, Progress, Segment, Shared, State, create_segment};
+use super::log::{Fsync, Progress};
 use super::record::ChainPoint;
 use super::segment::SEGMENT_HEADER_BYTES;
+use super::state::{Group, IDLE, Segment, Shared, State, create_segment};
 use super::stepped::Step;
 use crate::units::Lsn;
 
