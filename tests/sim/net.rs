@@ -495,17 +495,14 @@ impl AsyncRead for End {
             let next = pipe.chunks.front().map(|(at, _)| *at);
             let due = match next.or(pipe.ended) {
                 Some(at) if at <= now && open => {
-                    match pipe.chunks.front_mut() {
-                        Some((_, bytes)) => {
-                            let most = bytes.len().min(buf.remaining());
-                            buf.put_slice(&bytes[..most]);
-                            bytes.drain(..most);
-                            if bytes.is_empty() {
-                                pipe.chunks.pop_front();
-                            }
+                    // At the end nothing is put, which says so.
+                    if let Some((_, bytes)) = pipe.chunks.front_mut() {
+                        let most = bytes.len().min(buf.remaining());
+                        buf.put_slice(&bytes[..most]);
+                        bytes.drain(..most);
+                        if bytes.is_empty() {
+                            pipe.chunks.pop_front();
                         }
-                        // The end: nothing is put, which says so.
-                        None => {}
                     }
                     return Poll::Ready(Ok(()));
                 }
