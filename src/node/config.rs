@@ -197,6 +197,9 @@ pub struct Settings {
     pub max_loss: MaxLoss,
     pub max_lag_records: Option<u64>,
     pub secret: Option<Secret>,
+    /// The rule that a mutant leaves out.
+    #[cfg(feature = "mutants")]
+    pub without: Option<super::Guard>,
     pub secret_text: Option<String>,
     pub write_timeout: Duration,
     pub members: Vec<MemberSettings>,
@@ -417,6 +420,8 @@ impl Settings {
             max_loss: loss(cluster.max_loss.as_ref())?,
             max_lag_records: lag(cluster.max_lag.as_ref())?,
             secret,
+            #[cfg(feature = "mutants")]
+            without: None,
             secret_text,
             write_timeout: ms(cluster.write_timeout, 5000),
             members,

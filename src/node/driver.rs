@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::Settings;
 use super::gate::{Gate, Serves};
+use super::guard::Guard;
 use super::host::{Host, Seen};
 use super::links::Word;
 use super::reports::{ExactLoss, Reports};
@@ -471,11 +472,10 @@ impl Node {
             .expect("the standpoint is only read and set");
         let applied = self.store.applied();
         // R19, R23: readers see only what is known to be released.
+        let known = !standpoint.deposed && applied <= view.released && view.released > Lsn::ZERO;
         let exact = !standpoint.rebuilding
-            && !standpoint.deposed
             && applied >= standpoint.exact_from
-            && applied <= view.released
-            && view.released > Lsn::ZERO;
+            && (known || !self.settings.keeps(Guard::R19));
         if exact {
             Serves::Standby
         } else {

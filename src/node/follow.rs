@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::driver::{News, Node};
+use super::guard::Guard;
 use super::lead::{StreamEnd, StreamReader, StreamWriter, next};
 use super::reports::{Acknowledged, ExactLoss};
 use super::stats::Stats;
@@ -131,7 +132,9 @@ fn accept_match(node: &Arc<Node>, primary: NodeId, matched: &Matched) -> Result<
         give_up(node, primary, fork)?;
         // R29: a snapshot beyond the fork goes first, and durably; with the log cut before it, a
         // crash in between left a node that could not start.
-        drop_snapshots_beyond(node, fork)?;
+        if node.settings.keeps(Guard::R29) {
+            drop_snapshots_beyond(node, fork)?;
+        }
         log.truncate_after(fork)?;
     } else {
         tell_nothing_lost(node, primary, at);

@@ -17,6 +17,7 @@ mod config;
 mod driver;
 mod follow;
 mod gate;
+mod guard;
 mod host;
 mod lead;
 mod links;
@@ -33,6 +34,7 @@ pub use config::{
 };
 pub use driver::{Node, NodeEvent};
 pub use gate::{Gate, Serves};
+pub use guard::Guard;
 pub use host::{Apart, Host, RealHost, Seen, Task};
 pub use reports::{Acknowledged, ExactLoss, Reports, Takeover};
 pub use snapshots::NoSnapshot;

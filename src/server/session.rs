@@ -13,9 +13,9 @@ use super::hold::Hold;
 use super::pubsub::{Message, Subscriptions};
 use super::session_commands;
 use crate::command::{Command, KeyCommand};
-use crate::node::{Executed, Gate, Refused, Serves, Stats};
+use crate::node::{Executed, Gate, Guard, Refused, Serves, Stats};
 use crate::resp::{Limits, Reply, RequestParser, Version};
-use crate::units::{Epoch, Lsn};
+use crate::units::{Epoch, Lsn, Micros};
 
 /// Commands read ahead of execution.
 const MAX_TODO: usize = 4096;
@@ -208,6 +208,15 @@ impl Session<'_> {
         }
     }
 
+    /// A client that was told that this node is the primary goes by it until it hears otherwise: its
+    /// connection ends with the reign, too. (It might read here what the next reign has changed.)
+    pub(super) fn was_told_the_role(&mut self) {
+        let gate = self.server.node.gate_now();
+        if gate.is_primary() {
+            self.reign = Some(gate.epoch);
+        }
+    }
+
     /// Refuses what a client asks of a primary that is none any more.
     fn refuse_as_deposed(&mut self) {
         let writes: Vec<bool> = self.batch().map(KeyCommand::is_write).collect();
@@ -310,7 +319,8 @@ impl Session<'_> {
     }
 
     fn execute_as_primary(&mut self, gate: &Gate) -> Result<(), &'static str> {
-        if self.server.node.host.boot_time() >= gate.lease_until {
+        let node = &self.server.node;
+        if node.host.boot_time() >= gate.lease_until && node.settings.keeps(Guard::R18) {
             return Err("CLUSTERDOWN no majority of voters renews this primary's lease");
         }
         let mut done: Vec<Executed> = Vec::new();
@@ -330,7 +340,10 @@ impl Session<'_> {
             if executed.wrote {
                 self.last_write = executed.wait;
             }
-            let wait = Some((gate.epoch, executed.wait));
+            let wait = match executed.wrote || self.server.node.settings.keeps(Guard::R32) {
+                true => Some((gate.epoch, executed.wait)),
+                false => Some((gate.epoch, Lsn::ZERO)),
+            };
             self.hold
                 .push(&executed.reply, self.version, wait, executed.wrote, now);
         }
@@ -382,7 +395,10 @@ impl Session<'_> {
         }
         let node = &self.server.node;
         let gate = node.gate_now();
-        let clock = node.host.boot_time();
+        let clock = match node.settings.keeps(Guard::R18) {
+            true => node.host.boot_time(),
+            false => Micros::ZERO,
+        };
         let done = self
             .hold
             .let_go(&gate, clock, node.settings.write_timeout, out);

@@ -28,7 +28,10 @@ pub(super) fn answer(session: &mut Session<'_>, command: SessionCommand) -> Afte
             let text = info::text(session.server, &sections);
             Reply::Verbatim(*b"txt", Bytes::from(text))
         }
-        SessionCommand::Role => info::role(session.server),
+        SessionCommand::Role => {
+            session.was_told_the_role();
+            info::role(session.server)
+        }
         SessionCommand::ConfigGet { patterns } => config_get(session, &patterns),
         SessionCommand::Sentinel(command) => sentinel::answer(session.server, &command),
         SessionCommand::Quit => {

@@ -35,17 +35,26 @@ impl Record {
     }
 }
 
-struct Connection {
+pub struct Connection {
     end: End,
     parser: ReplyParser,
     buffer: BytesMut,
 }
 
 /// Why there is no answer.
-struct Silence;
+#[derive(Debug)]
+pub struct Silence;
 
 impl Connection {
-    async fn ask(&mut self, words: &[Vec<u8>]) -> Result<Reply, Silence> {
+    pub fn new(end: End) -> Connection {
+        Connection {
+            end,
+            parser: ReplyParser::new(ReplyLimits::default()),
+            buffer: BytesMut::new(),
+        }
+    }
+
+    pub async fn ask(&mut self, words: &[Vec<u8>]) -> Result<Reply, Silence> {
         let mut request = BytesMut::new();
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         encode_request(&words, &mut request);
@@ -218,11 +227,7 @@ impl Client {
             self.next_node();
             return false;
         };
-        let mut connection = Connection {
-            end,
-            parser: ReplyParser::new(ReplyLimits::default()),
-            buffer: BytesMut::new(),
-        };
+        let mut connection = Connection::new(end);
         let role = connection.ask(&[b"ROLE".to_vec()]).await;
         let primary = match role {
             Ok(Reply::Array(parts)) => {

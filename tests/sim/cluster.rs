@@ -25,8 +25,9 @@ pub struct Shape {
     /// Lines for `[cluster]`.
     pub cluster: &'static str,
     pub refused_is_dead: bool,
-    /// Whether what an operating system holds may be all that there is of a released record.
-    pub trusts_memory: bool,
+    /// The rule that a mutant leaves out.
+    #[cfg(feature = "mutants")]
+    pub without: Option<understudy::node::Guard>,
 }
 
 impl Shape {
@@ -54,9 +55,15 @@ impl Shape {
                  client_addr = '127.0.0.{node}:7379'\n{role}"
             ));
         }
-        parse(&text)
+        let settings = parse(&text)
             .and_then(Settings::settle)
-            .expect("a shape is a valid configuration")
+            .expect("a shape is a valid configuration");
+        #[cfg(feature = "mutants")]
+        let settings = Settings {
+            without: self.without,
+            ..settings
+        };
+        settings
     }
 
     pub fn budget(&self) -> MaxLoss {

@@ -16,6 +16,10 @@ mod oracle;
 mod process;
 mod random;
 mod run;
+mod stories;
+
+#[cfg(feature = "mutants")]
+mod mutants;
 
 #[path = "../history/mod.rs"]
 mod history;

@@ -23,7 +23,8 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 1,
         cluster: "mode = 'semi-sync'\nlevel = 'synced'",
         refused_is_dead: true,
-        trusts_memory: false,
+        #[cfg(feature = "mutants")]
+        without: None,
     },
     Shape {
         name: "three",
@@ -31,7 +32,8 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 0,
         cluster: "mode = 'sync'",
         refused_is_dead: false,
-        trusts_memory: false,
+        #[cfg(feature = "mutants")]
+        without: None,
     },
     Shape {
         name: "five",
@@ -39,7 +41,8 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 0,
         cluster: "mode = 'sync'",
         refused_is_dead: true,
-        trusts_memory: false,
+        #[cfg(feature = "mutants")]
+        without: None,
     },
     Shape {
         name: "two_witnesses",
@@ -47,7 +50,8 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 2,
         cluster: "mode = 'semi-sync'\nlevel = 'synced'",
         refused_is_dead: false,
-        trusts_memory: false,
+        #[cfg(feature = "mutants")]
+        without: None,
     },
     Shape {
         name: "received",
@@ -55,7 +59,8 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 0,
         cluster: "mode = 'semi-sync'",
         refused_is_dead: true,
-        trusts_memory: true,
+        #[cfg(feature = "mutants")]
+        without: None,
     },
     Shape {
         name: "lagging",
@@ -63,7 +68,8 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 1,
         cluster: "mode = 'async'\nmax_lag = 20\nmax_loss = 20",
         refused_is_dead: true,
-        trusts_memory: true,
+        #[cfg(feature = "mutants")]
+        without: None,
     },
 ];
 
@@ -137,13 +143,18 @@ impl fmt::Display for Sum {
 
 /// Runs one seed.
 pub fn run(shape: Shape, seed: u64, keeps_trace: bool) -> Verdict {
+    in_virtual_time(seed, simulate(shape, seed, keeps_trace))
+}
+
+/// Runs something on one thread and in virtual time.
+pub fn in_virtual_time<T>(seed: u64, what: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .rng_seed(RngSeed::from_bytes(&seed.to_le_bytes()))
         .build()
         .expect("a runtime without I/O always starts");
-    runtime.block_on(simulate(shape, seed, keeps_trace))
+    runtime.block_on(what)
 }
 
 async fn simulate(shape: Shape, seed: u64, keeps_trace: bool) -> Verdict {
