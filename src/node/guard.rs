@@ -8,8 +8,6 @@ pub enum Guard {
     R18,
     /// A deposed primary serves no reads until it has caught up.
     R19,
-    /// A standby applies only what is known to be released.
-    R23,
     /// A snapshot beyond the fork goes before the log is cut.
     R29,
     /// A snapshot counts only once what it may hold is released.

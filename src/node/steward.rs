@@ -8,7 +8,6 @@ use tokio::sync::mpsc;
 
 use super::driver::{Node, Order};
 use super::follow::follow;
-use super::guard::Guard;
 use crate::peer::Backoff;
 use crate::replica::{Input, LogPos};
 use crate::units::{Epoch, Lsn, Micros, NodeId};
@@ -122,12 +121,9 @@ fn apply_to(node: &Arc<Node>, upto: Lsn) -> Result<(), String> {
 pub(super) async fn apply_released(node: Arc<Node>) {
     let mut gate = node.gate();
     loop {
-        let mut now = *gate.borrow_and_update();
+        let now = *gate.borrow_and_update();
         if now.stopping {
             return;
-        }
-        if !node.settings.keeps(Guard::R23) {
-            now.released = node.store.log().end().lsn;
         }
         // Only while a matched stream runs, on which released is always in the log.
         if now.following.is_some()

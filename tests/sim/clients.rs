@@ -118,7 +118,11 @@ impl Client {
     /// Asks until the time is over.
     pub async fn run(mut self) {
         while Instant::now() < self.stop_at {
-            let pause = self.random.below(12);
+            // Now and then long enough to sleep through a takeover, and to ask where one asked before.
+            let pause = match self.random.one_in(60) {
+                true => self.random.below(2000),
+                false => self.random.below(12),
+            };
             tokio::time::sleep(Duration::from_millis(pause)).await;
             self.one().await;
         }

