@@ -254,7 +254,11 @@ impl Cluster {
         self.ghost.note(&format!("host {place} loses power"));
     }
 
+    /// The host is on again, and starts its process, unless somebody was faster.
     pub fn power_on(self: &Arc<Cluster>, place: u32) {
+        if self.fate(place) != Fate::Dead {
+            return;
+        }
         self.net.lighten(place);
         self.start(place);
     }

@@ -304,6 +304,7 @@ fn heal(cluster: &Arc<Cluster>) {
         cluster.with(place, |machine| {
             machine.disk_ms = 1;
             machine.disk.set_capacity(None);
+            machine.disk.crash_at(u64::MAX);
             if let Some(host) = &machine.host {
                 *host.disk_ms.lock().expect("one thread") = 1;
             }
