@@ -262,17 +262,20 @@ impl Cluster {
         self.nodes.get_mut(&id).expect("a member").may_end = true;
     }
 
-    /// Panics when a node ended that nobody told to.
-    pub fn notice_deaths(&mut self) {
+    /// The error says which node ended that nobody told to.
+    pub fn notice_deaths(&mut self) -> Result<(), String> {
         for (id, node) in &mut self.nodes {
             let Some(child) = node.process.as_mut() else {
                 continue;
             };
             if let Some(status) = child.try_wait().expect("our child") {
                 node.process = None;
-                assert!(node.may_end, "node {id} ended by itself: {status}");
+                if !node.may_end {
+                    return Err(format!("node {id} ended by itself: {status}"));
+                }
             }
         }
+        Ok(())
     }
 
     fn http(&self, id: u32) -> HttpClient {
@@ -315,7 +318,7 @@ impl Cluster {
     pub fn wait_ready(&mut self) -> Result<(u32, Duration), String> {
         let began = Instant::now();
         loop {
-            self.notice_deaths();
+            self.notice_deaths()?;
             let missing = match self.primary() {
                 None => "there is no primary".to_owned(),
                 Some(primary) => match self.missing_at(primary) {

@@ -36,7 +36,7 @@ pub enum Kind {
     DiskFull,
     /// A few writes a second reach its disk.
     DiskSlow,
-    /// Writes to its disk fail with EIO; repaired and started again.
+    /// Its disk fails with EIO; repaired and started again.
     DiskFailing,
 }
 

@@ -6,8 +6,8 @@
 //! that ends. A host's network is that of a child (`cat`, which ends with our end of its pipe).
 //!
 //! The disk is an ext4 file system on a loop device, whose file lies thin on a small tmpfs:
-//! a ballast file on the ext4 fills the disk; a ballast on the tmpfs makes each write to a new
-//! block of the device fail with EIO; a block throttle makes it slow.
+//! a ballast file on the ext4 fills the disk; shrunk to nothing, the device fails with EIO; a block
+//! throttle makes it slow.
 
 use std::fs;
 use std::io::Write as _;
@@ -40,6 +40,8 @@ pub fn missing() -> Option<String> {
         "mkfs.ext4",
         "e2fsck",
         "losetup",
+        "fsfreeze",
+        "findmnt",
         "mount",
     ] {
         let found = Command::new("sh")
@@ -290,7 +292,8 @@ impl Disk {
         fs::create_dir_all(&store)
             .and_then(|()| fs::create_dir_all(&mount))
             .expect("ours");
-        let bytes = DISK_BYTES + (64 << 20);
+        // Room for a copy, see `fail`.
+        let bytes = 2 * DISK_BYTES + (64 << 20);
         sh(&format!(
             "mount -t tmpfs -o size={bytes} tmpfs {store}
              truncate -s {DISK_BYTES} {store}/device
@@ -341,9 +344,22 @@ impl Disk {
         take_all_room(&self.mount.join("ballast"));
     }
 
-    /// Makes writes to new blocks of the device fail.
+    /// Makes everything that is read from the device or written to it fail, with EIO, from one
+    /// moment on: it shrinks to nothing under the file system, which is frozen meanwhile.
+    ///
+    /// (First, a full tmpfs made writes to new blocks fail. But a loop device of Linux 6.18 reports
+    /// a write as done of which its file took only the first blocks, so this disk lost what it had
+    /// called synced, and a node rightly refused to start on it: seed 7, fault 11.)
     pub fn fail(&self) {
-        take_all_room(&self.store.join("ballast"));
+        sh(&format!(
+            "fsfreeze -f {mount}
+             cp --sparse=always {store}/device {store}/kept
+             truncate -s 4096 {store}/device
+             losetup -c $(findmnt -no SOURCE {mount})
+             fsfreeze -u {mount}",
+            store = self.store.display(),
+            mount = self.mount.display(),
+        ));
     }
 
     /// Gives the room back that [`Disk::fill`] took.
@@ -354,11 +370,12 @@ impl Disk {
 
     /// Makes the device work again and repairs the file system. No process may use it.
     pub fn replace_cable(&self) {
-        let _ = fs::remove_file(self.store.join("ballast"));
         let (store, mount) = (self.store.display(), self.mount.display());
         // e2fsck exits with 1 when it repaired something.
         sh(&format!(
-            "umount {mount}; e2fsck -fy {store}/device >/dev/null 2>&1 || [ $? -le 2 ]"
+            "umount {mount}
+             mv {store}/kept {store}/device
+             e2fsck -fy {store}/device >/dev/null 2>&1 || [ $? -le 2 ]"
         ));
         self.attach();
     }

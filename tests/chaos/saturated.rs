@@ -30,7 +30,8 @@ pub fn run(shape: Shape, span: Duration) {
     let (mut last, mut last_at) = (0, Instant::now());
     while began.elapsed() < span {
         std::thread::sleep(Duration::from_millis(20));
-        cluster.notice_deaths();
+        let ended = cluster.notice_deaths();
+        assert!(ended.is_ok(), "{ended:?}");
         let now = answers.load(Ordering::Relaxed);
         if now > last {
             (last, last_at) = (now, Instant::now());
