@@ -97,19 +97,81 @@ fn pick(world: &World, random: &mut Random) -> Option<Event> {
 
 fn walk(world: &mut World, random: &mut Random, steps: usize) -> Result<u64, (String, Vec<Event>)> {
     let mut trace = Vec::new();
+    let tells = std::env::var_os("MODEL_TELL").is_some();
     for _ in 0..steps {
         let Some(event) = pick(world, random) else {
             break;
         };
         trace.push(event.clone());
+        let before = tells.then(|| world.clone());
+        if let Some(before) = &before {
+            let packet = match &event {
+                Event::Deliver(place) | Event::Double(place) => before.net.get(*place),
+                _ => None,
+            };
+            println!(
+                "{} {event:?} {}",
+                trace.len(),
+                packet.map_or(String::new(), |p| format!("{p:?}"))
+            );
+        }
         if let Err(violation) = world.apply(&event) {
             return Err((violation.0, trace));
+        }
+        if let Some(before) = before {
+            tell_changes(&before, world);
         }
         if world.out_of_bounds() {
             break;
         }
     }
     Ok(trace.len() as u64)
+}
+
+/// `MODEL_SEED=n MODEL_TELL=1`: what each step of the walk changed.
+fn tell_changes(before: &World, world: &World) {
+    for i in 0..world.nodes.len() {
+        let summary = |world: &World| {
+            let node = &world.nodes[i];
+            let log: Vec<u64> = node.log.iter().map(|rec| rec.epoch.0).collect();
+            let view = world.view(i);
+            let view = view.map(|view| {
+                let rule = view.rule.map(|recorded| {
+                    let voters = recorded.rule.voters.iter();
+                    let voters: Vec<_> = voters.map(|v| (v.id.0, v.incarnation)).collect();
+                    let members = recorded.rule.members;
+                    let copies = recorded.rule.copies;
+                    (
+                        recorded.id,
+                        voters,
+                        members,
+                        copies,
+                        recorded.rule.lost.len(),
+                    )
+                });
+                (
+                    view.standing,
+                    view.epoch,
+                    view.incarnation,
+                    view.primary,
+                    view.released,
+                    rule,
+                )
+            });
+            format!(
+                "{view:?} log {log:?} synced {} stream {:?}",
+                node.synced, node.stream
+            )
+        };
+        let (old, new) = (summary(before), summary(world));
+        if old != new {
+            println!("    node {}: {new}", i + 1);
+        }
+    }
+    let (old, new) = (before.ghost.released.len(), world.ghost.released.len());
+    if old != new {
+        println!("    released: {old} -> {new}");
+    }
 }
 
 /// Walks each seed for at most `steps` events, then heals the world and demands progress.
