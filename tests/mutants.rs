@@ -91,6 +91,7 @@ const HUNTS: &[(Guard, Start)] = &[
     (Guard::R24Begin, THREE),
     (Guard::R25Majority, Start::Stage("a forgotten vote")),
     (Guard::R25Whole, Start::Stage("a replaced laggard")),
+    (Guard::R25Lease, Start::Stage("a forgotten promise")),
     (Guard::R26, Start::Stage("a forgotten vote")),
     (Guard::R29, Start::Stage("given up")),
 ];

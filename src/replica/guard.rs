@@ -119,6 +119,8 @@ guards! {
     R25Majority,
     /// R25: a newcomer is admitted once it holds everything released.
     R25Whole,
+    /// R25: a lease counts only under the incarnation that promised it.
+    R25Lease,
     /// R26: a change of voters is recorded by a majority of the old ones, too.
     R26,
     /// R29: what a lossy takeover took from a log is no longer released.

@@ -48,6 +48,15 @@ impl Proposal {
     }
 }
 
+/// The lease that a voter promised this reign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Promise {
+    /// Whose word it is: a replaced disk does not know what its predecessor promised (R25).
+    pub(super) incarnation: u64,
+    /// When the newest heartbeat that it answers was sent.
+    pub(super) sent_at: Micros,
+}
+
 /// A switchover under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Handover {
@@ -73,8 +82,8 @@ pub(super) struct Reign {
     pub(super) standbys: BTreeMap<NodeId, Cursor>,
     /// Standbys whose process was seen to be gone, and that have not come back.
     pub(super) dead: BTreeSet<NodeId>,
-    /// Send time of the newest heartbeat for which each voter promised the lease.
-    pub(super) leases: BTreeMap<NodeId, Micros>,
+    /// What each voter promised.
+    pub(super) leases: BTreeMap<NodeId, Promise>,
     /// Newest answer seen from each member (R16).
     pub(super) heard: BTreeMap<NodeId, u64>,
     /// Members that answer under an incarnation that is not admitted (R25).
@@ -162,7 +171,9 @@ impl Machine {
     }
 
     /// Until when this primary may act: it holds leases from a majority of the voters, its own
-    /// promise included, each counted from when the heartbeat left, less the margin (R12).
+    /// promise included, each counted from when the heartbeat left, less the margin (R12), and each
+    /// by the incarnation that the rule lists (R25): a voter admitted again on a new disk is free to
+    /// vote, whatever its old disk had promised.
     pub(super) fn lease_until(&self, reign: &Reign) -> Micros {
         let Some(recorded) = reign.rule_in_force() else {
             return Micros::ZERO;
@@ -177,9 +188,15 @@ impl Machine {
             .voters
             .iter()
             .filter(|voter| voter.id != self.config.id);
+        let by_itself = |voter: &Voter, promise: &Promise| {
+            promise.incarnation == voter.incarnation || !self.keeps(Guard::R25Lease)
+        };
         let mut ends: Vec<Micros> = voters
-            .filter_map(|voter| reign.leases.get(&voter.id))
-            .map(|sent_at| sent_at.plus(self.own_lease()))
+            .filter_map(|voter| {
+                let promise = reign.leases.get(&voter.id);
+                promise.filter(|promise| by_itself(voter, promise))
+            })
+            .map(|promise| promise.sent_at.plus(self.own_lease()))
             .collect();
         ends.sort_unstable_by(|a, b| b.cmp(a));
         ends.get(others - 1).copied().unwrap_or(Micros::ZERO)
@@ -683,8 +700,14 @@ impl Machine {
         if recorded.rule.counts(from, incarnation) {
             reign.strangers.remove(&from);
             if answer.lease {
-                let lease = reign.leases.entry(from).or_insert(Micros::ZERO);
-                *lease = (*lease).max(answer.sent_at);
+                let older = reign.leases.get(&from).copied();
+                let older = older.filter(|promise| promise.incarnation == incarnation);
+                let sent_at = older.map_or(answer.sent_at, |p| p.sent_at.max(answer.sent_at));
+                let promise = Promise {
+                    incarnation,
+                    sent_at,
+                };
+                reign.leases.insert(from, promise);
             }
         } else {
             reign.strangers.insert(from, incarnation);

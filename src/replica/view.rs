@@ -199,7 +199,7 @@ impl Machine {
         reign
             .leases
             .iter()
-            .map(|(id, sent_at)| (*id, sent_at.plus(span)))
+            .map(|(id, promise)| (*id, promise.sent_at.plus(span)))
             .collect()
     }
 

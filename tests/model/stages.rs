@@ -10,7 +10,7 @@ use super::event::Event;
 use super::oracle::Violation;
 use super::scenes::is_abdication;
 use super::setups;
-use super::world::{Bounds, Hold, Packet, World};
+use super::world::{Bounds, Hold, Packet, World, id};
 
 /// A stage, or what was wrong already on the way to it.
 pub type Staged = Result<World, Violation>;
@@ -92,6 +92,45 @@ impl World {
         });
         self
     }
+}
+
+/// R25: the witness promises a lease, its disk is replaced, and it is admitted again at once. The
+/// standby heard none of the heartbeats meanwhile (they went down with a connection), so its own
+/// promise is nearly over. Then nobody hears the primary any more.
+///
+/// Found by the exhaustive search: the primary went on counting what the old disk had promised,
+/// and the new one, which knew nothing of it, voted.
+fn forgotten_promise(bounds: Bounds) -> Staged {
+    let mut world = World::try_begun(bounds)?;
+    let deaf =
+        |packet: &Packet| packet.to() == 1 && matches!(packet.message(), Some(Message::Beat(_)));
+    let until = world.now.plus(Micros::from_ms(500));
+    while world.now < until {
+        world.apply(&Event::TimeUpTo(until))?;
+        world.late(deaf);
+        world.local()?;
+    }
+    world.play(&[Event::Crash(2), Event::Wipe(2), Event::Restart(2)])?;
+    let incarnation = world.nodes[2].incarnation;
+    let admitted = |world: &World, i: usize| {
+        let rule = world.view(i).and_then(|view| view.rule);
+        rule.is_some_and(|recorded| recorded.rule.counts(id(2), incarnation))
+    };
+    while !admitted(&world, 0) || !admitted(&world, 2) {
+        if world.now > until.plus(Micros::from_ms(5_000)) {
+            return Err(Violation("the new disk is never admitted".to_string()));
+        }
+        world.late(deaf);
+        if let Some(next) = world.local_step(&[]) {
+            world.apply(&next)?;
+        } else {
+            world.apply(&Event::Time)?;
+        }
+    }
+    world.net.clear();
+    world.part(0, 1);
+    world.part(0, 2);
+    Ok(world.calm(0))
 }
 
 /// R4: the standby's disk is replaced; what its stream acknowledged before is gone with it.
@@ -431,6 +470,7 @@ fn budget() -> Bounds {
 
 /// Every stage, by name.
 pub const STAGES: &[Stage] = &[
+    ("a forgotten promise", setups::witness, forgotten_promise),
     ("a replaced standby", setups::witness, replaced_standby),
     ("fallen back", setups::witness, fallen_back),
     ("an unheard recording", setups::witness, unheard_recording),
