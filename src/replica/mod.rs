@@ -29,6 +29,7 @@
 //! records of earlier terms; Chubby and Spanner for leases bounded by clock rates; PostgreSQL for
 //! timelines. The rules R1 to R33 are those of `docs/protocol.md`.
 
+mod canonical;
 mod config;
 mod control;
 mod election;
@@ -43,6 +44,8 @@ mod rule;
 mod view;
 mod vote;
 
+#[doc(hidden)]
+pub use canonical::{Outline, ReignOutline};
 pub use config::{Config, Kind, Level, MaxLoss, Member, Mode};
 pub use control::Control;
 #[cfg(feature = "mutants")]

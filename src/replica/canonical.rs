@@ -1,0 +1,392 @@
+//! A machine without its clock: the form in which the exhaustive search (`tests/exhaust.rs`) holds
+//! it. Nothing in production calls this.
+//!
+//! The search keeps every clock still at one reading and lets each timer end whenever it likes. A
+//! machine compares a stored instant only with the present, never with another, so all that an
+//! instant can tell is whether it has passed: one bit. [`Machine::canonical`] reduces every instant
+//! to that bit, drops what only a person reads (reports, reasons, statistics) and gives counters
+//! that are only compared for order their smallest values. What is merged, and why nothing that
+//! could happen is lost:
+//!
+//! - *Suspicion, the next try, a round of pre-votes*: they only say when this node next asks
+//!   around, and [`Machine::make_impatient`] may come at any time.
+//! - *Pre-votes put off while a lease was live*: the same question heard again after the lease gives
+//!   the same answer, and the search lets every message be heard again.
+//! - *Heartbeat numbers and echoes*: a voter that R16 keeps from renewing its promise does what one
+//!   does that the heartbeat did not reach, and the search lets any heartbeat be lost.
+//! - *What a leader's last heartbeat told to be released*: the same heartbeat may be heard again.
+//! - *Leaders, streams, abdications and ended promises of epochs below the promise*: every message
+//!   of those epochs is answered by the promise alone.
+//! - *The log's end at the last heartbeat*: that a standby is not taken for caught up yet is what the
+//!   primary does that has not heard its acknowledgement, and the search lets that be late.
+//! - *Since which record a primary waits*, until it has waited long enough to fall back.
+//! - *The newest heartbeat seen*: it bounds a loss (R21) and clears a reboot (R14). The search allows
+//!   no loss and compares no boot ids.
+//! - *Versions of rules not yet sent*: nobody else knows them.
+//!
+//! It holds for `max_loss` of nothing, no forced promotion, and logs whose applied LSN is zero.
+
+use super::config::Mode;
+use super::election::Answer;
+use super::machine::{Ack, Machine, Role};
+use super::message::LogPos;
+use super::reign::{Cursor, Reign};
+use super::report::{Cause, LossBound, Report};
+use super::rule::{RecordedRule, RuleId};
+use super::vote::Lease;
+use crate::units::{Epoch, Lsn, Micros, Millis, NodeId};
+
+/// How far away every timer that still runs is.
+const FAR: Micros = Micros(1 << 40);
+
+/// What the search asks a machine after each step.
+#[derive(Clone, Debug)]
+pub struct Outline {
+    /// The highest epoch promised.
+    pub promised: Epoch,
+    /// A vote was given in it.
+    pub voted: bool,
+    /// The newest reign that it knows to have abdicated.
+    pub abdicated: Epoch,
+    /// The newest rule recorded.
+    pub recorded: Option<RuleId>,
+    /// It promised a lease that has not ended.
+    pub promise_live: bool,
+    /// The reign of the primary that it believes in.
+    pub leader: Option<Epoch>,
+    /// It asks around.
+    pub asking: bool,
+    /// The epoch it stands in.
+    pub standing: Option<Epoch>,
+    /// Safe to apply; on a primary, released.
+    pub released: Lsn,
+    /// Of a primary.
+    pub reign: Option<ReignOutline>,
+}
+
+/// What the search asks a primary.
+#[derive(Clone, Debug)]
+pub struct ReignOutline {
+    /// Its reign.
+    pub epoch: Epoch,
+    /// Where EpochStart stands.
+    pub start: Option<Lsn>,
+    /// Voters whose lease it counts on.
+    pub credits: Vec<NodeId>,
+    /// Standbys whose stream it feeds or fed, the incarnation of each, and what it has synced.
+    pub cursors: Vec<(NodeId, u64, Lsn)>,
+    /// Members whose process it saw gone.
+    pub dead: Vec<NodeId>,
+    /// It may release and answer.
+    pub lease_live: bool,
+    /// A write waits, and has not waited long enough for the fall-back.
+    pub waits: bool,
+    /// Nothing but a fall-back could make it want another rule: every member is counted.
+    pub calm: bool,
+    /// The rule in force asks for this node alone.
+    pub alone: bool,
+    /// The rule sent and not yet recorded by a majority.
+    pub outstanding: Option<RuleId>,
+    /// The newest version that others may know.
+    pub version: u64,
+    /// The rule in force.
+    pub rule: Option<RecordedRule>,
+    /// Writes are paused for a switchover.
+    pub paused: bool,
+}
+
+impl Machine {
+    /// Reduces this machine to what its future can depend on, with every clock standing at `now`.
+    pub fn canonical(&mut self, now: Micros) {
+        self.renumber_generations();
+        self.lease.until = bit(self.lease.until, now);
+        self.unseen_answer = None;
+        self.forget_past_epochs();
+        if let Some(leader) = &mut self.leader {
+            leader.last_beat = Micros::ZERO;
+            leader.released = Lsn::ZERO;
+        }
+        self.quiet_since = now;
+        self.seen = None;
+        self.suspicion = None;
+        self.next_try = Micros::ZERO;
+        self.round = 0;
+        self.refusals.clear();
+        self.held_back = None;
+        self.deferred.clear();
+        self.blank_seen.clear();
+        self.next_blank = now.plus(FAR);
+        let span = self.config.lease_at_primary();
+        let (mode, appended) = (self.config.mode, self.log.appended.lsn);
+        match &mut self.role {
+            Role::Follower => {}
+            Role::Asking(round) => {
+                round.number = 1;
+                round.until = now.plus(FAR);
+                round.answers.values_mut().for_each(plain_answer);
+            }
+            Role::Standing(candidacy) => {
+                candidacy.until = now.plus(FAR);
+                candidacy.answers.values_mut().for_each(|answer| {
+                    plain_answer(answer);
+                    answer.ballot.promised = Epoch::ZERO;
+                });
+            }
+            Role::Primary(reign) => {
+                plain_reign(reign, span, now);
+                let alone = reign.active.as_ref();
+                let alone = alone.is_some_and(|active| active.rule.is_alone(self.config.id));
+                if mode != Mode::SemiSync {
+                    reign.dead.clear();
+                }
+                reign.appended_at_beat = Lsn::ZERO;
+                reign.waiting = match reign.waiting {
+                    // Nobody asks how long.
+                    _ if mode != Mode::SemiSync || alone => None,
+                    Some((_, since)) if since == now => Some((appended, now)),
+                    elapsed => elapsed,
+                };
+            }
+        }
+    }
+
+    fn forget_past_epochs(&mut self) {
+        let promised = self.control.promised;
+        self.leader = self.leader.filter(|leader| leader.epoch >= promised);
+        self.matched = self.matched.filter(|epoch| *epoch >= promised);
+        if self.matched.is_none() {
+            self.last_ack = Ack::default();
+        }
+        if self.abdicated < promised {
+            self.abdicated = Epoch::ZERO;
+        }
+        if self.lease.until == Micros::ZERO && self.lease.epoch < promised {
+            self.lease = Lease::to_someone(Micros::ZERO);
+        }
+    }
+
+    fn renumber_generations(&mut self) {
+        let durable = self.persisted;
+        let less = |generation: &mut u64| {
+            if *generation != u64::MAX {
+                *generation = generation.saturating_sub(durable);
+            }
+        };
+        less(&mut self.generation);
+        self.unsaid.iter_mut().for_each(|(g, _, _)| less(g));
+        match &mut self.role {
+            Role::Standing(candidacy) => less(&mut candidacy.own_vote),
+            Role::Primary(reign) => {
+                if let Some(proposal) = &mut reign.proposal {
+                    less(&mut proposal.own);
+                }
+            }
+            _ => {}
+        }
+        self.persisted = 0;
+    }
+
+    /// Everything but a promised lease that makes this node wait is over: with two ticks, a node
+    /// that may stand asks around.
+    pub fn make_impatient(&mut self) {
+        self.quiet_since = Micros::ZERO;
+        self.next_try = Micros::ZERO;
+        match &mut self.role {
+            Role::Asking(round) => round.until = Micros::ZERO,
+            Role::Standing(candidacy) => candidacy.until = Micros::ZERO,
+            _ => {}
+        }
+    }
+
+    /// The round of pre-votes is over without a majority.
+    pub fn stop_asking(&mut self) {
+        if matches!(self.role, Role::Asking(_)) {
+            self.role = Role::Follower;
+        }
+    }
+
+    /// The lease that this node promised has ended.
+    pub fn end_promise(&mut self) {
+        self.lease.until = Micros::ZERO;
+    }
+
+    /// The credit for the lease that `voter` promised has ended.
+    pub fn end_credit(&mut self, voter: NodeId) {
+        if let Role::Primary(reign) = &mut self.role {
+            reign.leases.remove(&voter);
+        }
+    }
+
+    /// The next heartbeat is due.
+    pub fn make_beat_due(&mut self) {
+        if let Role::Primary(reign) = &mut self.role {
+            reign.next_beat = Micros::ZERO;
+        }
+    }
+
+    /// What waits for release has waited for the whole of `semi_sync_timeout`.
+    pub fn end_patience(&mut self) {
+        if let Role::Primary(reign) = &mut self.role
+            && let Some((_, since)) = &mut reign.waiting
+        {
+            *since = Micros::ZERO;
+        }
+    }
+
+    /// Forgets whatever could only make this primary want another rule: it does what one does that
+    /// has not heard of it.
+    pub fn make_content(&mut self) {
+        let id = self.config.id;
+        if let Role::Primary(reign) = &mut self.role {
+            reign.strangers.clear();
+            reign.dead.clear();
+            reign.waiting = None;
+            let Some(active) = &reign.active else { return };
+            if active.rule.is_alone(id) {
+                reign.standbys.clear();
+            } else {
+                let rule = &active.rule;
+                reign
+                    .standbys
+                    .retain(|id, cursor| rule.counts(*id, cursor.incarnation));
+            }
+            if active.id.epoch == reign.epoch && reign.proposal.as_ref().is_some_and(|p| !p.sent) {
+                reign.proposal = None;
+            }
+        }
+    }
+
+    /// Whether the two differ at most in what they take for released.
+    pub fn same_but_for_released(&self, other: &Machine) -> bool {
+        let mut same = other.clone();
+        same.released = self.released;
+        same == *self
+    }
+
+    /// Number of the newest control state asked to be made durable.
+    pub fn newest_generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// What the search wants to know.
+    pub fn outline(&self, now: Micros) -> Outline {
+        Outline {
+            promised: self.control.promised,
+            voted: self.control.vote.is_some(),
+            abdicated: self.abdicated,
+            recorded: self.control.rule_id(),
+            promise_live: self.lease.until > now,
+            leader: self.leader.map(|leader| leader.epoch),
+            asking: matches!(self.role, Role::Asking(_)),
+            standing: match &self.role {
+                Role::Standing(candidacy) => Some(candidacy.epoch),
+                _ => None,
+            },
+            released: self.released,
+            reign: match &self.role {
+                Role::Primary(reign) => Some(self.reign_outline(reign, now)),
+                _ => None,
+            },
+        }
+    }
+
+    fn reign_outline(&self, reign: &Reign, now: Micros) -> ReignOutline {
+        let sent = reign.proposal.as_ref().filter(|proposal| proposal.sent);
+        let known = sent.map(|proposal| &proposal.recorded);
+        let newest = known.or(reign.active.as_ref());
+        let alone = |rule: &RecordedRule| rule.rule.is_alone(self.config.id);
+        ReignOutline {
+            epoch: reign.epoch,
+            start: reign.start.map(|start| start.lsn),
+            credits: reign.leases.keys().copied().collect(),
+            cursors: reign
+                .standbys
+                .iter()
+                .map(|(id, c)| (*id, c.incarnation, c.synced))
+                .collect(),
+            dead: reign.dead.iter().copied().collect(),
+            lease_live: self.lease_until(reign) > now,
+            waits: reign.waiting.is_some_and(|(_, since)| since == now)
+                && !reign.active.as_ref().is_some_and(alone),
+            calm: reign.is_calm(),
+            alone: reign.rule_in_force().is_some_and(alone),
+            outstanding: known.map(|recorded| recorded.id),
+            version: newest.map_or(0, |recorded| recorded.id.version),
+            rule: reign.rule_in_force().cloned(),
+            paused: reign.handover.is_some(),
+        }
+    }
+}
+
+impl Reign {
+    fn is_calm(&self) -> bool {
+        let counts = |id: &NodeId, incarnation: u64| {
+            self.rule_in_force()
+                .is_some_and(|recorded| recorded.rule.counts(*id, incarnation))
+        };
+        let known = |(id, cursor): (&NodeId, &Cursor)| counts(id, cursor.incarnation);
+        self.strangers.is_empty() && self.standbys.iter().all(known)
+    }
+}
+
+fn bit(until: Micros, now: Micros) -> Micros {
+    if until > now {
+        now.plus(FAR)
+    } else {
+        Micros::ZERO
+    }
+}
+
+/// Of a ballot, a tally reads the rule, the incarnation and the promise.
+fn plain_answer(answer: &mut Answer) {
+    answer.ballot.log = LogPos::default();
+    answer.ballot.seen = None;
+}
+
+fn plain_reign(reign: &mut Reign, span: Micros, now: Micros) {
+    reign
+        .leases
+        .retain(|_, promise| promise.sent_at.plus(span) > now);
+    reign
+        .leases
+        .values_mut()
+        .for_each(|promise| promise.sent_at = now);
+    reign.heard.clear();
+    reign.seq = 0;
+    reign.next_beat = now.plus(FAR);
+    reign.known_released = Lsn::ZERO;
+    if let Some(handover) = &mut reign.handover {
+        handover.until = now.plus(FAR);
+    }
+    let own = |id: &RuleId| id.epoch == reign.epoch;
+    let active = reign.active.as_ref().map(|active| active.id).filter(own);
+    reign.version = active.map_or(1, |id| id.version);
+    if let Some(proposal) = &mut reign.proposal {
+        if !proposal.sent && active.is_some() {
+            proposal.recorded.id.version = reign.version + 1;
+        }
+        reign.version = proposal.recorded.id.version;
+    }
+    plain_report(&mut reign.report);
+}
+
+/// Of its report, a reign reads only the fork.
+fn plain_report(report: &mut Report) {
+    *report = Report {
+        epoch: report.epoch,
+        cause: Cause::Restart,
+        forced: false,
+        old_primary: None,
+        new_primary: report.new_primary,
+        at: Millis(0),
+        suspected_at: Micros::ZERO,
+        since_last_beat: None,
+        voted: Micros::ZERO,
+        promoted: None,
+        first_release: Some(Micros::ZERO),
+        fork: report.fork,
+        why_won: String::new(),
+        others: Vec::new(),
+        bound: LossBound::ZERO,
+    };
+}

@@ -1,0 +1,320 @@
+//! All nodes, what is under way between them, and what may happen next.
+//!
+//! The network never forgets: whatever was said may be heard at any later time, any number of
+//! times, or never, by the process it was said to. That is loss, delay, duplication and reordering
+//! without a limit on messages in flight, and so includes every limit.
+
+use understudy::replica::Mode;
+use understudy::units::Epoch;
+
+use super::message::Body;
+use super::node::{Step, incarnation};
+use super::oracle::{Ghost, Spent, Violation};
+use super::store::Store;
+
+/// How much may happen in all.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// No promise beyond this epoch.
+    pub epochs: u64,
+    /// Records in a log, each reign's EpochStart included.
+    pub records: usize,
+    /// Crashes and wiped disks together.
+    pub faults: u8,
+    /// Wiped disks among them.
+    pub wipes: u8,
+    /// Rules sent after a reign's first.
+    pub changes: u8,
+    /// Step-downs and switchovers.
+    pub orders: u8,
+    /// A standby's log is synced some time after a record arrived, not at once.
+    pub lazy_sync: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct World {
+    /// Numbers of node states.
+    pub nodes: Vec<u32>,
+    /// Numbers of messages, ascending.
+    pub net: Vec<u32>,
+    pub ghost: Ghost,
+    pub spent: Spent,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// One node takes one step.
+    One(usize, Step),
+    /// A node's disk is replaced.
+    Wipe(usize),
+    /// A standby's stream brings it the next thing.
+    Ship(usize),
+    /// Time passes until the lease promised by this node has ended.
+    EndPromise(usize),
+    /// Node `.0` hears heartbeat `.1`, but the answer comes too late to be a credit.
+    Late(usize, u32),
+    /// Primary `.0`, its lease over, hears the candidate's request `.1`.
+    Lapsed(usize, u32),
+    /// Node `.0` asks around; these answer, in this order.
+    Ask(usize, Option<usize>, Option<usize>),
+}
+
+impl World {
+    /// Everything that may happen next.
+    pub fn events(&self, store: &Store, bounds: &Bounds, out: &mut Vec<Event>) {
+        for message in &self.net {
+            let msg = store.message(*message);
+            out.push(Event::One(msg.to, Step::Hear(*message)));
+            if msg.is_beat() {
+                out.push(Event::Late(msg.to, *message));
+            } else if msg.is_vote() && store.outline(self.nodes[msg.to]).reign.is_some() {
+                out.push(Event::Lapsed(msg.to, *message));
+            }
+        }
+        for i in 0..self.nodes.len() {
+            self.disk_events(store, bounds, i, out);
+            if store.outline(self.nodes[i]).reign.is_some() {
+                self.reign_events(store, bounds, i, out);
+            } else {
+                self.voter_events(store, i, out);
+            }
+        }
+    }
+
+    fn disk_events(&self, store: &Store, bounds: &Bounds, i: usize, out: &mut Vec<Event>) {
+        let node = store.node(self.nodes[i]);
+        if node.pending {
+            out.push(Event::One(i, Step::Persist));
+        }
+        if node.synced < node.log.len() {
+            out.push(Event::One(i, Step::Sync));
+        }
+        if node.begin.is_some() && node.log.len() < bounds.records {
+            out.push(Event::One(i, Step::Begin));
+        }
+        if self.spent.faults < bounds.faults {
+            out.push(Event::One(i, Step::Crash));
+            if self.spent.wipes < bounds.wipes {
+                out.push(Event::Wipe(i));
+            }
+        }
+    }
+
+    fn reign_events(&self, store: &Store, bounds: &Bounds, i: usize, out: &mut Vec<Event>) {
+        let number = self.nodes[i];
+        let Some(reign) = &store.outline(number).reign else {
+            return;
+        };
+        out.push(Event::One(i, Step::Beat));
+        let node = store.node(number);
+        if reign.start.is_some() && !reign.paused && node.log.len() < bounds.records {
+            out.push(Event::One(i, Step::Write));
+        }
+        if self.spent.changes < bounds.changes && store.cluster.mode == Mode::SemiSync {
+            if reign.waits {
+                out.push(Event::One(i, Step::FallBack));
+            }
+            let others = (0..self.nodes.len()).filter(|j| *j != i && self.spent.faults > 0);
+            let alive = others.filter(|j| !reign.dead.contains(&super::node::id(*j)));
+            out.extend(alive.map(|j| Event::One(i, Step::Gone(j))));
+        }
+        if self.spent.orders < bounds.orders {
+            out.push(Event::One(i, Step::Abdicate));
+            if !reign.paused {
+                out.push(Event::One(i, Step::Switchover));
+            }
+        }
+    }
+
+    fn voter_events(&self, store: &Store, i: usize, out: &mut Vec<Event>) {
+        if store.outline(self.nodes[i]).promise_live {
+            out.push(Event::EndPromise(i));
+        } else if i < store.cluster.data {
+            let others = || (0..self.nodes.len()).filter(move |j| *j != i);
+            for a in others() {
+                out.push(Event::Ask(i, Some(a), None));
+                let rest = others().filter(|b| *b != a);
+                out.extend(rest.map(|b| Event::Ask(i, Some(a), Some(b))));
+            }
+        }
+        if self.shippable(store, i).is_some() {
+            out.push(Event::Ship(i));
+        }
+    }
+
+    /// The primary whose stream would change something at node `i`.
+    pub(super) fn shippable(&self, store: &Store, i: usize) -> Option<(usize, Epoch)> {
+        let (p, epoch) = store.known[self.nodes[i] as usize].following?;
+        let reign = store.outline(self.nodes[p]).reign.as_ref()?;
+        let (theirs, own) = (store.node(self.nodes[p]), store.node(self.nodes[i]));
+        let news = own.stream != Some(epoch) || own.log.len() < theirs.log.len();
+        (reign.epoch == epoch && reign.start.is_some() && news).then_some((p, epoch))
+    }
+
+    /// The state after `event`, judged.
+    pub fn after(
+        &self,
+        store: &mut Store,
+        bounds: &Bounds,
+        event: Event,
+    ) -> Result<World, Violation> {
+        let mut next = self.clone();
+        match event {
+            Event::One(i, step) => {
+                match step {
+                    Step::Crash => {
+                        next.spent.faults += 1;
+                        next.net.retain(|msg| store.message(*msg).to != i);
+                    }
+                    Step::Abdicate | Step::Switchover => next.spent.orders += 1,
+                    _ => {}
+                }
+                next.one(store, i, step)?;
+            }
+            Event::Wipe(i) => {
+                next.spent.faults += 1;
+                next.spent.wipes += 1;
+                next.net.retain(|msg| store.message(*msg).to != i);
+                next.one(store, i, Step::Wipe)?;
+            }
+            Event::Ship(i) => next.ship(store, i, bounds.lazy_sync)?,
+            Event::EndPromise(i) => next.end_promise(store, i)?,
+            Event::Late(i, beat) => {
+                next.one(store, i, Step::Hear(beat))?;
+                next.end_promise(store, i)?;
+            }
+            Event::Lapsed(p, vote) => {
+                for voter in (0..next.nodes.len()).filter(|voter| *voter != p) {
+                    next.end_credit(store, p, voter)?;
+                }
+                next.one(store, p, Step::Hear(vote))?;
+                if store.outline(next.nodes[p]).reign.is_some() {
+                    return Ok(self.clone());
+                }
+            }
+            Event::Ask(i, first, second) => next.ask(store, i, [first, second])?,
+        }
+        next.close(store, bounds, Some(self))?;
+        next.check(store)?;
+        Ok(next)
+    }
+
+    /// R12: what a primary counts on ends before the promise does.
+    fn end_promise(&mut self, store: &mut Store, i: usize) -> Result<(), Violation> {
+        for p in (0..self.nodes.len()).filter(|p| *p != i) {
+            if store.outline(self.nodes[p]).reign.is_some() {
+                self.end_credit(store, p, i)?;
+            }
+        }
+        self.one(store, i, Step::EndPromise)
+    }
+
+    fn end_credit(&mut self, store: &mut Store, p: usize, voter: usize) -> Result<(), Violation> {
+        let answers: Vec<u32> = self.net.clone();
+        for number in answers {
+            let msg = store.message(number);
+            if (msg.from, msg.to) == (voter, p)
+                && let Some(stale) = msg.without_lease()
+            {
+                self.net.retain(|other| *other != number);
+                let stale = store.messages.number(stale).0;
+                self.put(stale);
+            }
+        }
+        self.one(store, p, Step::EndCredit(voter))
+    }
+
+    fn ask(
+        &mut self,
+        store: &mut Store,
+        i: usize,
+        others: [Option<usize>; 2],
+    ) -> Result<(), Violation> {
+        let questions = self.questions(store, i, Step::Ask)?;
+        for other in others.into_iter().flatten() {
+            let asked = |q: &&u32| store.message(**q).to == other;
+            let Some(question) = questions.iter().find(asked).copied() else {
+                continue;
+            };
+            for answer in self.questions(store, other, Step::Hear(question))? {
+                if store.outline(self.nodes[i]).asking {
+                    self.one(store, i, Step::Hear(answer))?;
+                }
+            }
+        }
+        self.one(store, i, Step::StopAsking)
+    }
+
+    /// A step whose pre-votes, or answers to them, are wanted.
+    fn questions(
+        &mut self,
+        store: &mut Store,
+        i: usize,
+        step: Step,
+    ) -> Result<Vec<u32>, Violation> {
+        let effect = store.step(i, self.nodes[i], step);
+        self.one(store, i, step)?;
+        let wanted = |number: &u32| {
+            let msg = store.message(*number);
+            msg.is_question() || msg.is_reply_to_question()
+        };
+        Ok(effect.sends.iter().copied().filter(wanted).collect())
+    }
+
+    pub(super) fn ship(
+        &mut self,
+        store: &mut Store,
+        i: usize,
+        lazy: bool,
+    ) -> Result<(), Violation> {
+        let Some((p, epoch)) = self.shippable(store, i) else {
+            return Ok(());
+        };
+        let (theirs, own) = (store.node(self.nodes[p]), store.node(self.nodes[i]));
+        if own.stream == Some(epoch) {
+            let record = theirs.log[own.log.len()];
+            return self.one(store, i, Step::Append(record, !lazy));
+        }
+        let pairs = own.log.iter().zip(&theirs.log);
+        let keep = pairs.take_while(|(a, b)| a == b).count();
+        let number = incarnation(i, own.wipes);
+        // Acknowledgements of an earlier stream count for nothing.
+        self.net.retain(|number| {
+            let msg = store.message(*number);
+            (msg.from, msg.to) != (i, p) || !matches!(msg.body, Body::Ack(_))
+        });
+        self.one(store, p, Step::Followed(i, number, epoch))?;
+        self.one(store, i, Step::Match(epoch, keep))
+    }
+
+    pub(super) fn put(&mut self, message: u32) {
+        if let Err(place) = self.net.binary_search(&message) {
+            self.net.insert(place, message);
+        }
+    }
+
+    pub(super) fn one(&mut self, store: &mut Store, i: usize, step: Step) -> Result<(), Violation> {
+        let before = self.nodes[i];
+        let effect = store.step(i, before, step);
+        if let Some(fault) = &effect.fault {
+            return Err(Violation(fault.clone()));
+        }
+        for number in &effect.sends {
+            let msg = store.message(*number);
+            if !msg.is_question() && !msg.is_reply_to_question() {
+                self.put(*number);
+            }
+        }
+        self.nodes[i] = effect.node;
+        if before != effect.node || effect.won.is_some() {
+            self.judge(store, i, before, effect.won)?;
+        }
+        Ok(())
+    }
+
+    /// Beyond the bounds nothing is explored.
+    pub fn out_of_bounds(&self, store: &Store, bounds: &Bounds) -> bool {
+        let beyond = |number: &u32| store.outline(*number).promised.0 > bounds.epochs;
+        self.nodes.iter().any(beyond) || self.spent.changes > bounds.changes
+    }
+}
