@@ -70,6 +70,7 @@ const HUNTS: &[(Guard, Start)] = &[
     (Guard::R12Margin, Start::Stage("drifting clocks")),
     (Guard::R13, Start::Scene("a lonely node")),
     (Guard::R14Forgot, Start::Stage("a rebooted standby")),
+    (Guard::R14GaveUp, Start::Stage("a log given up")),
     (Guard::R14CaughtUp, Start::Stage("a rebooted standby")),
     (Guard::R15Process, Start::Stage("an old process")),
     (Guard::R15Hearsay, Start::Stage("one promise left")),

@@ -422,6 +422,7 @@ impl Node {
             primary: view.primary,
             suspected: view.suspected,
             following,
+            incomplete: view.incomplete,
             cluster: view.cluster.unwrap_or(0),
             incarnation: view.incarnation,
             settled: self.gate.borrow().settled,

@@ -129,6 +129,10 @@ fn accept_match(node: &Arc<Node>, primary: NodeId, matched: &Matched) -> Result<
         )));
     }
     if fork < log.end().lsn {
+        if !reaches_back(node, fork)? {
+            let why = "no snapshot reaches back behind the fork; taking a full copy";
+            may_give_up_log(node, why)?;
+        }
         give_up(node, primary, fork)?;
         // R29: a snapshot beyond the fork goes first, and durably; with the log cut before it, a
         // crash in between left a node that could not start.
@@ -219,14 +223,34 @@ fn acknowledged(node: &Node, epoch: Epoch, fork: Lsn, saved: &Discarded) -> Ackn
     }
 }
 
+/// Whether a snapshot that ends at or before `fork`, or none, and the log behind it give the state
+/// at `fork`.
+fn reaches_back(node: &Node, fork: Lsn) -> Result<bool, StreamEnd> {
+    let list = node.snapshots.list();
+    let list = list.map_err(|error| StreamEnd::Other(error.to_string()))?;
+    let kept = list.iter().rev().find(|(_, end, _)| *end <= fork);
+    let begin = kept.map_or(Lsn::ZERO, |(begin, _, _)| *begin);
+    Ok(begin >= node.store.log().oldest().lsn)
+}
+
+/// R14: before records go that this node may have acknowledged, it is durable that they may be gone.
+/// Until then the stream ends; the next one begins only when that is done.
+///
+/// (Seed 7042265 of the simulator's `lagging`: a standby that had emptied its log for a copy was
+/// killed, and won the next election with nothing, for what it had once acknowledged.)
+fn may_give_up_log(node: &Node, why: &str) -> Result<(), StreamEnd> {
+    if node.gate_now().incomplete {
+        return Ok(());
+    }
+    node.enter([Input::GiveUpLog]);
+    Err(StreamEnd::Other(why.to_owned()))
+}
+
 /// R29: removes every snapshot that ends beyond `fork`. Where the log does not reach back to what
 /// is left, nothing here counts any more, and everything comes anew from the primary.
 fn drop_snapshots_beyond(node: &Arc<Node>, fork: Lsn) -> Result<(), StreamEnd> {
     let other = |error: &dyn std::fmt::Display| StreamEnd::Other(error.to_string());
-    let list = node.snapshots.list().map_err(|error| other(&error))?;
-    let kept = list.iter().rev().find(|(_, end, _)| *end <= fork);
-    let begin = kept.map_or(Lsn::ZERO, |(begin, _, _)| *begin);
-    if begin >= node.store.log().oldest().lsn {
+    if reaches_back(node, fork)? {
         return super::snapshots::drop_beyond(node, fork).map_err(|error| other(&error));
     }
     set_rebuilding(node, true);
@@ -274,6 +298,12 @@ async fn take_snapshot(
     offer: &SnapshotOffer,
 ) -> Result<Lsn, StreamEnd> {
     let other = |error: &dyn std::fmt::Display| StreamEnd::Other(error.to_string());
+    if node.store.log().end().lsn > offer.begin {
+        may_give_up_log(
+            node,
+            "taking a full copy, which begins before this log ends",
+        )?;
+    }
     tracing::info!(
         "taking a snapshot of {} bytes from node {primary}",
         offer.bytes
@@ -309,6 +339,12 @@ async fn take_snapshot(
     node.host.blocking(|| {
         let copy = receiver.verify().map_err(|error| other(&error))?;
         let info = copy.info;
+        if info.begin.lsn != offer.begin {
+            return Err(StreamEnd::Other(format!(
+                "the snapshot begins at LSN {}, {} was offered",
+                info.begin.lsn, offer.begin
+            )));
+        }
         let alone = node.rewriting.lock();
         let _alone = alone.map_err(|_| StreamEnd::Other("a task panicked".into()))?;
         node.store.end_reign();

@@ -24,6 +24,8 @@ pub struct Gate {
     pub suspected: bool,
     /// Whom to follow now.
     pub following: Option<(NodeId, Epoch)>,
+    /// It gave up its log for a full copy, or is about to, and has not caught up since (R14).
+    pub incomplete: bool,
     /// The cluster; zero while blank.
     pub cluster: u128,
     /// This node's incarnation of membership.
@@ -64,6 +66,7 @@ impl Gate {
             primary: None,
             suspected: false,
             following: None,
+            incomplete: false,
             cluster: 0,
             incarnation: 0,
             settled: None,

@@ -19,14 +19,16 @@
 //!   of those epochs is answered by the promise alone.
 //! - *The log's end at the last heartbeat*: that a standby is not taken for caught up yet is what the
 //!   primary does that has not heard its acknowledgement, and the search lets that be late.
-//! - *Since which record a primary waits*, until it has waited long enough to fall back.
+//! - *Since which record a primary waits*, and *whose process it saw gone*: both may come at any time
+//!   again. Only while a decision that they brought has not gone out do they still count.
+//! - *Data nodes among the strangers*: they are admitted by their streams.
 //! - *The newest heartbeat seen*: it bounds a loss (R21) and clears a reboot (R14). The search allows
 //!   no loss and compares no boot ids.
 //! - *Versions of rules not yet sent*: nobody else knows them.
 //!
 //! It holds for `max_loss` of nothing, no forced promotion, and logs whose applied LSN is zero.
 
-use super::config::Mode;
+use super::config::{Kind, Mode};
 use super::election::Answer;
 use super::machine::{Ack, Machine, Role};
 use super::message::LogPos;
@@ -136,16 +138,21 @@ impl Machine {
                 plain_reign(reign, span, now);
                 let alone = reign.active.as_ref();
                 let alone = alone.is_some_and(|active| active.rule.is_alone(self.config.id));
-                if mode != Mode::SemiSync {
+                let undecided = reign.proposal.as_ref().is_some_and(|p| !p.sent);
+                if mode != Mode::SemiSync || !undecided {
                     reign.dead.clear();
                 }
                 reign.appended_at_beat = Lsn::ZERO;
                 reign.waiting = match reign.waiting {
                     // Nobody asks how long.
                     _ if mode != Mode::SemiSync || alone => None,
-                    Some((_, since)) if since == now => Some((appended, now)),
+                    Some((_, since)) if since == now || !undecided => Some((appended, now)),
                     elapsed => elapsed,
                 };
+                let config = &self.config;
+                let witness =
+                    |id: &NodeId| config.member(*id).is_some_and(|m| m.kind == Kind::Witness);
+                reign.strangers.retain(|id, _| witness(id));
             }
         }
     }

@@ -24,6 +24,10 @@ pub struct Control {
     pub longest_lease: Micros,
     /// The host's boot when it last acknowledged (R14).
     pub boot: u128,
+    /// It gave up its log for a full copy, and with it records that it had acknowledged; it has not
+    /// caught up since (R14).
+    #[serde(default)]
+    pub incomplete: bool,
 }
 
 impl Control {
@@ -37,6 +41,7 @@ impl Control {
             rule: None,
             longest_lease: Micros::ZERO,
             boot,
+            incomplete: false,
         }
     }
 

@@ -268,6 +268,9 @@ impl Machine {
         if !self.counts() && self.force.is_none() {
             return Some("this node is blank and not yet admitted by a primary");
         }
+        if self.control.incomplete && self.force.is_none() && self.keeps(Guard::R14GaveUp) {
+            return Some("this node takes a full copy and has not caught up yet");
+        }
         if !self.fit {
             return Some("this node is loading, repairing or out of disk");
         }
@@ -520,7 +523,8 @@ impl Machine {
             let alone = newest.rule.is_alone(**id);
             let forgot = ballot.rebooted && newest.rule.level == Level::Received && !alone;
             let forgot = forgot && self.keeps(Guard::R14Forgot);
-            newest.rule.has_member(**id) && !forgot
+            let gave_up = ballot.incomplete && self.keeps(Guard::R14GaveUp);
+            newest.rule.has_member(**id) && !forgot && !gave_up
         });
         let enough = member_votes.count() >= newest.rule.member_votes_needed();
         let bound = if !knows_newest {
@@ -793,5 +797,83 @@ impl Machine {
         let report = self.open_report(now, epoch, LossBound::ZERO, answers);
         let reign = Reign::new(epoch, first, report, self.released);
         self.take_the_throne(now, reign);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::replica::config::{Config, Member};
+    use crate::replica::machine::LogView;
+    use crate::units::Millis;
+
+    fn machine(id: u32) -> Machine {
+        let members = (1..=3).map(|id| Member {
+            id: NodeId(id),
+            kind: Kind::Data,
+            vote: true,
+            priority: 1,
+        });
+        let config = Config {
+            id: NodeId(id),
+            members: members.collect(),
+            mode: Mode::Sync,
+            level: Some(Level::Synced),
+            copies: None,
+            acks: 1,
+            semi_sync_timeout: Micros::from_ms(1000),
+            max_lag_records: None,
+            max_loss: MaxLoss::Nothing,
+            interval: Micros::from_ms(100),
+            timeout: Micros::from_ms(100),
+            threshold: 5,
+            lease: Micros::from_ms(800),
+            refused_is_dead: true,
+            bootstrap: false,
+            new_cluster_id: 1,
+            new_incarnation: u64::from(id),
+            process: u64::from(id),
+            boot: 1,
+        };
+        let now = Now {
+            boot: Micros(0),
+            wall: Millis(0),
+        };
+        Machine::new(Arc::new(config), None, LogView::default(), now)
+    }
+
+    /// Seed 4416 of the model's "three in sync": node 1 had been the primary, was back and took
+    /// nobody for gone; node 2 took node 1 for gone. Both ranked first and split the votes for ever.
+    #[test]
+    fn whatever_nodes_believe_their_next_attempts_are_not_equally_far_away() {
+        let patience = |id: u32, gone: Option<u32>| {
+            let mut machine = machine(id);
+            machine.suspect(
+                Now {
+                    boot: Micros(0),
+                    wall: Millis(0),
+                },
+                Cause::Restart,
+            );
+            if let Some(suspicion) = &mut machine.suspicion {
+                suspicion.gone = gone.map(NodeId);
+            }
+            machine.patience()
+        };
+        let beliefs = [None, Some(1), Some(2), Some(3)];
+        for (a, b) in [(1, 2), (1, 3), (2, 3)] {
+            for (of_a, of_b) in beliefs
+                .iter()
+                .flat_map(|x| beliefs.iter().map(move |y| (*x, *y)))
+            {
+                assert_ne!(
+                    patience(a, of_a),
+                    patience(b, of_b),
+                    "{a} {of_a:?}, {b} {of_b:?}"
+                );
+            }
+        }
     }
 }

@@ -55,6 +55,11 @@ impl Machine {
             let boot = self.config.boot;
             self.change_control(|control| control.boot = boot);
         }
+        // The same for a log that was given up: durably here, since it is promised durably.
+        let caught_up = appended.is_some_and(|seen| self.log.synced >= seen.appended);
+        if self.control.incomplete && caught_up {
+            self.change_control(|control| control.incomplete = false);
+        }
         // R4: of the history matched with this primary, and only while it is the one promised to:
         // an acknowledgement after a vote for another would release a record the winner lacks.
         let ack = Ack {

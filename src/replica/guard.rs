@@ -77,6 +77,8 @@ guards! {
     R13,
     /// R14: what a rebooted host held at level received does not count.
     R14Forgot,
+    /// R14: who gave up its log for a full copy neither stands nor counts as a copy.
+    R14GaveUp,
     /// R14: it counts again only once the node has caught up.
     R14CaughtUp,
     /// R15: only the lease of the process that was seen to be gone is void.

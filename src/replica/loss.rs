@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::election::Answer;
+use super::guard::Guard;
 use super::machine::{Machine, Now};
 use super::message::{Ballot, SeenBeat};
 use super::report::{Cause, LossBound, Report};
@@ -32,8 +33,10 @@ impl Machine {
             announced_missing: 0,
         };
         // `max_lag` is kept against what standbys have received, whatever the level: a host that
-        // rebooted since may hold less than it said (R14).
-        let forgot = granted.clone().any(|ballot| ballot.rebooted);
+        // rebooted since, or gave up its log, may hold less than it said (R14).
+        let forgot = granted
+            .clone()
+            .any(|ballot| ballot.rebooted || (ballot.incomplete && self.keeps(Guard::R14GaveUp)));
         if !forgot {
             bound.records = newest.rule.max_lag_records;
         }

@@ -109,6 +109,9 @@ pub enum Input {
     },
     /// Whether this node could serve (not loading, repairing, out of disk).
     Fit(bool),
+    /// The log is to be given up for a full copy. It may be once [`Machine::following`] names the
+    /// primary again: then this is durable (R14).
+    GiveUpLog,
     /// This node must not go on as primary; for a person, why.
     StepDown(String),
     /// Hand over, to this standby or the best.
@@ -334,6 +337,10 @@ impl Machine {
             Input::Released { epoch, released } => self.on_released_told(epoch, released),
             Input::ProcessGone { peer, process } => self.on_process_gone(now, peer, process),
             Input::Fit(fit) => self.fit = fit,
+            Input::GiveUpLog => {
+                self.matched = None;
+                self.change_control(|control| control.incomplete = true);
+            }
             Input::StepDown(why) => self.step_down(now, &why, None),
             Input::Switchover(to) => self.on_switchover(now, to),
             Input::WritesPaused => self.on_writes_paused(),
@@ -544,6 +551,7 @@ impl Machine {
             rule: self.control.rule.clone(),
             incarnation: self.control.incarnation,
             rebooted: self.rebooted,
+            incomplete: self.control.incomplete,
             seen: self.seen,
             promised: self.control.promised,
         }

@@ -51,6 +51,8 @@ pub struct Ballot {
     pub incarnation: u64,
     /// Its host rebooted since it last acknowledged (R14).
     pub rebooted: bool,
+    /// It gave up its log for a full copy and has not caught up since (R14).
+    pub incomplete: bool,
     /// The newest heartbeat it saw.
     pub seen: Option<SeenBeat>,
     /// The highest epoch it has promised to.

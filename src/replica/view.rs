@@ -96,6 +96,8 @@ pub struct View {
     pub fork: Option<LogPos>,
     /// The host rebooted since this node last acknowledged (R14).
     pub rebooted: bool,
+    /// It gave up its log for a full copy and has not caught up since (R14).
+    pub incomplete: bool,
 }
 
 impl Machine {
@@ -135,6 +137,7 @@ impl Machine {
             log: self.log,
             fork: reign.map(|reign| reign.report.fork),
             rebooted: self.rebooted,
+            incomplete: self.control.incomplete,
         }
     }
 

@@ -165,6 +165,7 @@ mod tests {
             primary: None,
             suspected: false,
             following: None,
+            incomplete: false,
             cluster: 1,
             incarnation: 1,
             settled: None,

@@ -114,7 +114,7 @@ impl World {
             if reign.waits {
                 out.push(Event::One(i, Step::FallBack));
             }
-            let others = (0..self.nodes.len()).filter(|j| *j != i && self.spent.faults > 0);
+            let others = (0..store.cluster.data).filter(|j| *j != i && self.spent.faults > 0);
             let alive = others.filter(|j| !reign.dead.contains(&super::node::id(*j)));
             out.extend(alive.map(|j| Event::One(i, Step::Gone(j))));
         }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use understudy::replica::{MaxLoss, Message};
+use understudy::replica::{Input, MaxLoss, Message};
 use understudy::units::Micros;
 
 use super::event::Event;
@@ -130,6 +130,29 @@ fn forgotten_promise(bounds: Bounds) -> Staged {
     world.net.clear();
     world.part(0, 1);
     world.part(0, 2);
+    Ok(world.calm(0))
+}
+
+/// R14: the standby gives up its log for a full copy, as it must where the fork lies before all that
+/// it could begin again from; before the copy has come its primary dies for good.
+///
+/// Found by the simulator (seed 7042265 of `lagging`): the empty log won, and 310 records that were
+/// acknowledged on its word were gone.
+fn log_given_up(bounds: Bounds) -> Staged {
+    let mut world = World::try_begun(bounds)?;
+    for _ in 0..3 {
+        world.apply(&Event::Write(0))?;
+        world.local()?;
+    }
+    world.nodes[1].hold.ship = true;
+    world.apply(&Event::BreakStream(1))?;
+    world.input(1, Input::GiveUpLog);
+    world.flush()?;
+    let node = &mut world.nodes[1];
+    node.log.clear();
+    (node.handed, node.synced, node.applied) = (0, 0, 0);
+    world.play(&[Event::Crash(1), Event::Restart(1)])?;
+    world.bury(0)?;
     Ok(world.calm(0))
 }
 
@@ -471,6 +494,7 @@ fn budget() -> Bounds {
 /// Every stage, by name.
 pub const STAGES: &[Stage] = &[
     ("a forgotten promise", setups::witness, forgotten_promise),
+    ("a log given up", setups::witness, log_given_up),
     ("a replaced standby", setups::witness, replaced_standby),
     ("fallen back", setups::witness, fallen_back),
     ("an unheard recording", setups::witness, unheard_recording),

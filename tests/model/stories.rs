@@ -1,12 +1,12 @@
 //! Failures that the search found in the machine, each as the shortest run that shows it.
 
-use understudy::replica::{Level, MaxLoss, Mode};
+use understudy::replica::{Level, MaxLoss, Message, Mode};
 use understudy::units::{Epoch, Micros, NodeId};
 
 use crate::model::event::Event;
 use crate::model::setups;
 use crate::model::stages;
-use crate::model::world::{Bounds, World};
+use crate::model::world::{Bounds, Packet, World};
 
 /// Plays these events, with a benign run of `steps` of time after each.
 fn play(bounds: Bounds, events: &[(Event, u32)]) -> World {
@@ -162,4 +162,68 @@ fn what_only_the_lost_knew_is_not_called_nothing() {
     let mut world = stages::unheard_epoch(setups::witness()).expect("the stage breaks no rule");
     world.wait_for(1).expect("the report admits to a loss");
     assert_eq!(world.ghost.lossy, 1, "the last reign's EpochStart is gone");
+}
+
+fn is_question(packet: &Packet) -> bool {
+    let asks =
+        |message: &Message| matches!(message, Message::PreVote { .. } | Message::Vote { .. });
+    packet.message().is_some_and(asks)
+}
+
+/// R22, R25: a node with a new disk has caught up and is not admitted yet when its primary steps
+/// down; a person promotes it by force. It reigned for good under a rule that counts its old disk.
+#[test]
+fn who_is_promoted_on_a_new_disk_votes_from_then_on() {
+    let mut world = World::begun(setups::witness());
+    world
+        .play(&[Event::Crash(1), Event::Wipe(1), Event::Restart(1)])
+        .expect("a new disk breaks no rule");
+    let until = world.now.plus(Micros::from_ms(1_000));
+    while world.now < until {
+        // Its primary does not hear of it.
+        world.late(|packet| packet.from() == 1 && packet.message().is_none());
+        let next = world.local_step(&[]).unwrap_or(Event::Time);
+        world
+            .apply(&next)
+            .expect("a late acknowledgement breaks no rule");
+    }
+    assert_eq!(world.nodes[0].log, world.nodes[1].log, "it has caught up");
+    world
+        .play(&[Event::StepDown(0), Event::Promote(1, Vec::new())])
+        .expect("an order breaks no rule");
+    let until = world.now.plus(Micros::from_ms(10_000));
+    while !world.serves(1) {
+        assert!(world.now < until, "it is not promoted");
+        // The old primary would stand again, and first.
+        world.late(|packet| packet.from() == 0 && is_question(packet));
+        let next = world.local_step(&[]).unwrap_or(Event::Time);
+        world.apply(&next).expect("a lost question breaks no rule");
+    }
+    let view = world.view(1).expect("it lives");
+    let rule = view.rule.expect("it serves under a rule");
+    assert!(rule.rule.counts(NodeId(2), view.incarnation), "{rule:?}");
+}
+
+/// R21: the standby hears nothing for a while; the witness, which heard all that its primary relied
+/// on, restarts and has forgotten it. What the standby had seen was called the bound: 800 ms, and
+/// more was lost.
+#[test]
+fn a_bound_in_time_needs_those_who_heard() {
+    let mut world = World::begun(setups::lagging(MaxLoss::SpanMs(5_000)));
+    world.wait(1_000).expect("nothing happens");
+    world.part(0, 1);
+    world.wait(500).expect("a cut breaks no rule");
+    world.apply(&Event::Write(0)).expect("it reigns");
+    world.wait(200).expect("a cut breaks no rule");
+    world.bury(0).expect("a crash breaks no rule");
+    world
+        .play(&[Event::Crash(2), Event::Restart(2)])
+        .expect("a restart breaks no rule");
+    world
+        .wait(10_000)
+        .expect("no bound is stated that is wrong");
+    assert!(!world.serves(1));
+    let held_back = world.view(1).and_then(|view| view.held_back);
+    let held_back = held_back.expect("it says why it does not take over");
+    assert!(held_back.contains("no bound in time"), "{held_back}");
 }

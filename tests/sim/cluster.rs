@@ -340,6 +340,7 @@ impl Cluster {
         let alone = rule.members.len() == 1;
         let members = views.iter().filter(|(id, view)| {
             let forgot = rule.level == Level::Received && view.rebooted && !alone;
+            let forgot = forgot || view.incomplete;
             votes(*id, view) && rule.has_member(*id) && !forgot
         });
         voters.count() >= rule.majority() && members.count() >= rule.member_votes_needed()
