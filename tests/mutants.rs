@@ -63,6 +63,7 @@ const HUNTS: &[(Guard, Start)] = &[
     (Guard::R11Vote, WITNESS),
     (Guard::R11Known, Start::Stage("a relearned vote")),
     (Guard::R11Restart, Start::Stage("a late vote")),
+    (Guard::R11Disk, Start::Scene("a vote for another disk")),
     (Guard::R12Lease, Start::Stage("a restarted voter")),
     (Guard::R12Own, Start::Stage("one promise left")),
     (Guard::R12Restart, Start::Stage("a restarted voter")),

@@ -17,8 +17,10 @@
 //! - *What a leader's last heartbeat told to be released*: the same heartbeat may be heard again.
 //! - *Leaders, streams, abdications and ended promises of epochs below the promise*: every message
 //!   of those epochs is answered by the promise alone.
-//! - *The log's end at the last heartbeat*: that a standby is not taken for caught up yet is what the
-//!   primary does that has not heard its acknowledgement, and the search lets that be late.
+//! - *The log's end at the last heartbeat*, while no standby waits to be admitted: one that may return
+//!   a little too early is one whose acknowledgement came a little later. (For an admission it must
+//!   stay: without it a new disk was admitted that held less than the old one, and a vote still under
+//!   way to the old one elected it.)
 //! - *Since which record a primary waits*, and *whose process it saw gone*: both may come at any time
 //!   again. Only while a decision that they brought has not gone out do they still count.
 //! - *Data nodes among the strangers*: they are admitted by their streams.
@@ -142,7 +144,9 @@ impl Machine {
                 if mode != Mode::SemiSync || !undecided {
                     reign.dead.clear();
                 }
-                reign.appended_at_beat = Lsn::ZERO;
+                if reign.is_calm() {
+                    reign.appended_at_beat = Lsn::ZERO;
+                }
                 reign.waiting = match reign.waiting {
                     // Nobody asks how long.
                     _ if mode != Mode::SemiSync || alone => None,

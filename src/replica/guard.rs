@@ -63,6 +63,8 @@ guards! {
     R11Known,
     /// R11: after a restart a node stands only in an epoch higher than any it knew.
     R11Restart,
+    /// R11: a vote counts only for the disk that asked for it.
+    R11Disk,
     /// R12: a live lease forbids a vote.
     R12Lease,
     /// R12: a live lease forbids the own candidacy, too.

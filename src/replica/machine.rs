@@ -407,14 +407,19 @@ impl Machine {
                 begin,
             } => {
                 self.join_founding(cluster, founding);
-                self.on_vote(now, from, epoch, log, begin);
+                let candidate = (from, incarnation);
+                self.on_vote(now, candidate, epoch, log, begin);
             }
             Message::VoteAnswer {
                 epoch,
+                candidate,
                 refused,
                 ballot,
             } => {
-                self.on_vote_answer(now, from, epoch, refused, ballot);
+                // R11: what was said to the disk before this one is no answer to this candidacy.
+                if candidate == self.control.incarnation || !self.keeps(Guard::R11Disk) {
+                    self.on_vote_answer(now, from, epoch, refused, ballot);
+                }
             }
             Message::Propose { epoch, rule } => self.on_propose(now, from, cluster, epoch, rule),
             Message::Recorded { epoch, rule } => {

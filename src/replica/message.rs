@@ -146,6 +146,9 @@ pub enum Message {
     VoteAnswer {
         /// As asked.
         epoch: Epoch,
+        /// Incarnation of the candidate that asked: a replaced disk may stand in the same epoch, with
+        /// less in its log (R11).
+        candidate: u64,
         /// `None`: the vote is granted.
         refused: Option<Refusal>,
         /// About the voter.

@@ -236,7 +236,7 @@ impl Machine {
     pub(super) fn on_vote(
         &mut self,
         now: Now,
-        from: NodeId,
+        (from, candidate): (NodeId, u64),
         epoch: Epoch,
         log: LogPos,
         begin: bool,
@@ -270,6 +270,7 @@ impl Machine {
             from,
             Message::VoteAnswer {
                 epoch,
+                candidate,
                 refused,
                 ballot: self.ballot(),
             },

@@ -303,9 +303,14 @@ impl World {
             }
             Message::VoteAnswer {
                 epoch,
+                candidate,
                 refused,
                 ballot,
             } => {
+                let wipes = store.node(self.nodes[msg.to]).wipes;
+                if *candidate != super::node::incarnation(msg.to, wipes) {
+                    return true;
+                }
                 // A refusal tells a candidate nothing but a newer rule.
                 let newer = ballot.rule.as_ref().map(|rule| rule.id) > to.recorded;
                 to.standing != Some(*epoch) || (refused.is_some() && !newer)

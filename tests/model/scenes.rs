@@ -74,6 +74,31 @@ fn a_lonely_node_deposes_nobody(bounds: Bounds) -> Result<(), Violation> {
     )
 }
 
+/// R11: what was said to the disk before is no vote for this one, which may hold less. Every answer to
+/// a candidate is turned into one to another disk: nobody may win. (The exhaustive search had a
+/// disk replaced while its request was under way, and the new one win on the answer.)
+fn a_vote_for_another_disk(bounds: Bounds) -> Result<(), Violation> {
+    let mut world = World::try_begun(bounds)?;
+    world.bury(0)?;
+    world.play(&[Event::SeeGone(1, 0), Event::SeeGone(2, 0)])?;
+    let until = world.now.plus(Micros::from_ms(3_000));
+    while world.now < until {
+        for packet in &mut world.net {
+            if let Packet::Say { envelope, .. } = packet
+                && let Message::VoteAnswer { candidate, .. } = &mut envelope.message
+            {
+                *candidate = 999;
+            }
+        }
+        let next = world.local_step(&[0]).unwrap_or(Event::Time);
+        world.apply(&next)?;
+    }
+    let won = world.ghost.winners.len() > 1;
+    demand(!won, "a vote for another disk elected")?;
+    until_one_serves(&mut world, &[1, 2])?;
+    Ok(())
+}
+
 /// R20: an abdication voids every lease at once, and a heartbeat that it overtook changes nothing:
 /// another serves before the lease would have ended.
 fn a_late_heartbeat_binds_nobody(bounds: Bounds) -> Result<(), Violation> {
@@ -121,6 +146,11 @@ pub const SCENES: &[Scene] = &[
     ("one-way loss", setups::three, one_way_loss),
     ("alone at once", setups::witness, alone_at_once),
     ("a lonely node", setups::three, a_lonely_node_deposes_nobody),
+    (
+        "a vote for another disk",
+        setups::three,
+        a_vote_for_another_disk,
+    ),
     (
         "a late heartbeat",
         setups::three,
