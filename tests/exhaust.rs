@@ -69,7 +69,7 @@ mod mutants {
     ];
 
     fn caught(without: Guard, epochs: u64, records: usize) -> bool {
-        let limit = super::number("EXHAUST_STATES", 400_000) as usize;
+        let limit = super::number("EXHAUST_STATES", 1_500_000) as usize;
         let clusters = [
             ("two and a witness", Cluster::new(2, 1, Mode::SemiSync)),
             ("three data nodes", Cluster::new(3, 0, Mode::Sync)),
