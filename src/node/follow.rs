@@ -129,7 +129,8 @@ fn accept_match(node: &Arc<Node>, primary: NodeId, matched: &Matched) -> Result<
         )));
     }
     if fork < log.end().lsn {
-        if !reaches_back(node, fork)? {
+        let reaches = reaches_back(node, fork)?;
+        if !reaches {
             let why = "no snapshot reaches back behind the fork; taking a full copy";
             may_give_up_log(node, why)?;
         }
@@ -137,7 +138,7 @@ fn accept_match(node: &Arc<Node>, primary: NodeId, matched: &Matched) -> Result<
         // R29: a snapshot beyond the fork goes first, and durably; with the log cut before it, a
         // crash in between left a node that could not start.
         if node.settings.keeps(Guard::R29) {
-            drop_snapshots_beyond(node, fork)?;
+            drop_snapshots_beyond(node, fork, reaches)?;
         }
         log.truncate_after(fork)?;
     } else {
@@ -247,10 +248,11 @@ fn may_give_up_log(node: &Node, why: &str) -> Result<(), StreamEnd> {
 }
 
 /// R29: removes every snapshot that ends beyond `fork`. Where the log does not reach back to what
-/// is left, nothing here counts any more, and everything comes anew from the primary.
-fn drop_snapshots_beyond(node: &Arc<Node>, fork: Lsn) -> Result<(), StreamEnd> {
+/// is left ([`reaches_back`]), nothing here counts any more, and everything comes anew from the
+/// primary.
+fn drop_snapshots_beyond(node: &Arc<Node>, fork: Lsn, reaches: bool) -> Result<(), StreamEnd> {
     let other = |error: &dyn std::fmt::Display| StreamEnd::Other(error.to_string());
-    if reaches_back(node, fork)? {
+    if reaches {
         return super::snapshots::drop_beyond(node, fork).map_err(|error| other(&error));
     }
     set_rebuilding(node, true);

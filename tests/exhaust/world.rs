@@ -45,8 +45,6 @@ pub struct World {
 pub enum Event {
     /// One node takes one step.
     One(usize, Step),
-    /// A node's disk is replaced.
-    Wipe(usize),
     /// A standby's stream brings it the next thing.
     Ship(usize),
     /// Time passes until the lease promised by this node has ended.
@@ -95,7 +93,7 @@ impl World {
         if self.spent.faults < bounds.faults {
             out.push(Event::One(i, Step::Crash));
             if self.spent.wipes < bounds.wipes {
-                out.push(Event::Wipe(i));
+                out.push(Event::One(i, Step::Wipe));
             }
         }
     }
@@ -162,20 +160,15 @@ impl World {
         match event {
             Event::One(i, step) => {
                 match step {
-                    Step::Crash => {
+                    Step::Crash | Step::Wipe => {
                         next.spent.faults += 1;
+                        next.spent.wipes += u8::from(step == Step::Wipe);
                         next.net.retain(|msg| store.message(*msg).to != i);
                     }
                     Step::Abdicate | Step::Switchover => next.spent.orders += 1,
                     _ => {}
                 }
                 next.one(store, i, step)?;
-            }
-            Event::Wipe(i) => {
-                next.spent.faults += 1;
-                next.spent.wipes += 1;
-                next.net.retain(|msg| store.message(*msg).to != i);
-                next.one(store, i, Step::Wipe)?;
             }
             Event::Ship(i) => next.ship(store, i, bounds.lazy_sync)?,
             Event::EndPromise(i) => next.end_promise(store, i)?,
