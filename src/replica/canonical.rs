@@ -34,9 +34,9 @@ use super::config::{Kind, Mode};
 use super::election::Answer;
 use super::machine::{Ack, Machine, Role};
 use super::message::LogPos;
-use super::reign::{Cursor, Reign};
+use super::reign::{Cursor, Proposal, Reign};
 use super::report::{Cause, LossBound, Report};
-use super::rule::{RecordedRule, RuleId};
+use super::rule::{RecordedRule, Rule, RuleId, Voter};
 use super::vote::Lease;
 use crate::units::{Epoch, Lsn, Micros, Millis, NodeId};
 
@@ -244,33 +244,69 @@ impl Machine {
         }
     }
 
-    /// Forgets whatever could only make this primary want another rule: it does what one does that
-    /// has not heard of it.
-    pub fn make_content(&mut self) {
-        let id = self.config.id;
-        if let Role::Primary(reign) = &mut self.role {
-            reign.strangers.clear();
-            reign.dead.clear();
-            reign.waiting = None;
-            let Some(active) = &reign.active else { return };
-            if active.rule.is_alone(id) {
-                reign.standbys.clear();
-            } else {
-                let rule = &active.rule;
-                reign
-                    .standbys
-                    .retain(|id, cursor| rule.counts(*id, cursor.incarnation));
-            }
-            if active.id.epoch == reign.epoch && reign.proposal.as_ref().is_some_and(|p| !p.sent) {
-                reign.proposal = None;
+    /// Forgets what this primary has no more use for, given what may still be asked of it: with no
+    /// more `rules`, whatever could only make it want another one; with no more `orders` to hand
+    /// over, acknowledgements that release nothing and with which nobody has caught up.
+    ///
+    /// Returns the standbys that count and were never heard: one that has followed and said nothing
+    /// new yet comes to the same.
+    pub fn make_content(&mut self, rules: bool, orders: bool) -> Vec<Voter> {
+        let (id, released) = (self.config.id, self.released);
+        let falls_back = rules && self.config.mode == Mode::SemiSync;
+        let Role::Primary(reign) = &mut self.role else {
+            return Vec::new();
+        };
+        if !rules {
+            reign.make_content(id);
+        }
+        if reign.appended_at_beat <= released {
+            reign.appended_at_beat = Lsn::ZERO;
+        }
+        if orders || reign.handover.is_some() {
+            return Vec::new();
+        }
+        let known = reign.rules_known();
+        let counted = |id: &NodeId, cursor: &Cursor| {
+            let counts = |rule: &Rule| rule.counts(*id, cursor.incarnation);
+            known.first().is_some_and(counts)
+        };
+        for (id, cursor) in &mut reign.standbys {
+            let wanted = falls_back || (rules && !counted(id, cursor));
+            if cursor.synced < released || (cursor.synced == released && !wanted) {
+                (cursor.received, cursor.synced) = (Lsn::ZERO, Lsn::ZERO);
             }
         }
+        if (falls_back && released == Lsn::ZERO) || (!rules && all_alone(&known, id)) {
+            return Vec::new();
+        }
+        let unheard = |voter: &&Voter| {
+            let data = voter.kind == Kind::Data && voter.id != id;
+            data && !reign.standbys.contains_key(&voter.id) && !reign.dead.contains(&voter.id)
+        };
+        let voters = known.iter().flat_map(|rule| &rule.voters);
+        voters.filter(unheard).cloned().collect()
     }
 
-    /// Whether the two differ at most in what they take for released.
-    pub fn same_but_for_released(&self, other: &Machine) -> bool {
+    /// The reign that it believes in is over, and it has its vote of that epoch or the rule: what
+    /// is left to it is its promise.
+    pub fn forget_leader(&mut self) {
+        self.leader = None;
+        self.forget_stream();
+    }
+
+    /// The reign whose stream fed it is over.
+    pub fn forget_stream(&mut self) {
+        (self.matched, self.last_ack) = (None, Ack::default());
+    }
+
+    /// Whether the two differ at most in what a heartbeat of a reign known by its epoch tells: whom
+    /// to follow, and what is released.
+    pub fn same_but_for_beat(&self, other: &Machine) -> bool {
         let mut same = other.clone();
         same.released = self.released;
+        if self.leader.is_none() && self.lease.until == Micros::ZERO {
+            (same.leader, same.lease) = (None, self.lease);
+        }
         same == *self
     }
 
@@ -330,6 +366,33 @@ impl Machine {
 }
 
 impl Reign {
+    fn make_content(&mut self, id: NodeId) {
+        self.strangers.clear();
+        self.dead.clear();
+        self.waiting = None;
+        let own = |active: &RecordedRule| active.id.epoch == self.epoch;
+        let unsent = |proposal: &Proposal| !proposal.sent;
+        if self.active.as_ref().is_some_and(own) && self.proposal.as_ref().is_some_and(unsent) {
+            self.proposal = None;
+        }
+        let known = self.rules_known();
+        let alone = all_alone(&known, id);
+        let counted = |id: &NodeId, cursor: &mut Cursor| {
+            known
+                .iter()
+                .any(|rule| rule.counts(*id, cursor.incarnation))
+        };
+        self.standbys
+            .retain(|id, cursor| !alone && counted(id, cursor));
+    }
+
+    /// The rule in force, and the one outstanding.
+    fn rules_known(&self) -> Vec<Rule> {
+        let proposal = self.proposal.as_ref().map(|proposal| &proposal.recorded);
+        let known = self.active.iter().chain(proposal);
+        known.map(|recorded| recorded.rule.clone()).collect()
+    }
+
     fn is_calm(&self) -> bool {
         let counts = |id: &NodeId, incarnation: u64| {
             self.rule_in_force()
@@ -338,6 +401,10 @@ impl Reign {
         let known = |(id, cursor): (&NodeId, &Cursor)| counts(id, cursor.incarnation);
         self.strangers.is_empty() && self.standbys.iter().all(known)
     }
+}
+
+fn all_alone(rules: &[Rule], id: NodeId) -> bool {
+    rules.iter().all(|rule| rule.is_alone(id))
 }
 
 fn bit(until: Micros, now: Micros) -> Micros {

@@ -9,7 +9,7 @@ pub const NOW: Micros = Micros(1 << 50);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     Say(Box<Envelope>),
-    Ack(Ack),
+    Ack { stream: u64, ack: Ack },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,9 +29,10 @@ impl Msg {
         }
         let body = Body::Say(envelope);
         let whole = Msg { from, to, body };
-        let Some(knowledge) = whole.without_lease() else {
+        if !whole.is_promise() {
             return vec![whole];
-        };
+        }
+        let knowledge = whole.without_lease();
         let mut promise = whole;
         if let Body::Say(envelope) = &mut promise.body
             && let Message::BeatAnswer(answer) = &mut envelope.message
@@ -57,7 +58,7 @@ impl Msg {
     pub fn message(&self) -> Option<&Message> {
         match &self.body {
             Body::Say(envelope) => Some(&envelope.message),
-            Body::Ack(_) => None,
+            Body::Ack { .. } => None,
         }
     }
 
@@ -69,17 +70,37 @@ impl Msg {
         matches!(self.message(), Some(Message::PreVoteAnswer { .. }))
     }
 
+    /// The disk that it came from.
+    pub fn incarnation(&self) -> u64 {
+        match &self.body {
+            Body::Say(envelope) => envelope.incarnation,
+            Body::Ack { .. } => 0,
+        }
+    }
+
+    /// The same heartbeat, not telling how far is released; or its answer, not telling which rule is
+    /// recorded.
+    pub fn without_content(&self) -> Msg {
+        let mut plain = self.clone();
+        if let Body::Say(envelope) = &mut plain.body {
+            match &mut envelope.message {
+                Message::Beat(beat) => beat.released = Lsn::ZERO,
+                Message::BeatAnswer(answer) => answer.rule = None,
+                _ => {}
+            }
+        }
+        plain
+    }
+
     /// The same answer once the credit it could bring has ended.
-    pub fn without_lease(&self) -> Option<Msg> {
+    pub fn without_lease(&self) -> Msg {
         let mut stale = self.clone();
         if let Body::Say(envelope) = &mut stale.body
             && let Message::BeatAnswer(answer) = &mut envelope.message
-            && answer.lease
         {
             answer.lease = false;
-            return Some(stale);
         }
-        None
+        stale
     }
 }
 
@@ -95,7 +116,8 @@ fn plain(message: &mut Message) -> Option<()> {
             (answer.synced, answer.applied) = (Lsn::ZERO, Lsn::ZERO);
             answer.sent_at = NOW;
             if answer.promised > answer.epoch {
-                answer.lease = false;
+                // It ends the reign, whatever else it says.
+                (answer.lease, answer.rule) = (false, None);
             }
         }
         Message::PreVoteAnswer {

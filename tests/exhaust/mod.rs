@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod message;
+pub mod mirror;
 pub mod node;
 pub mod oracle;
 pub mod search;

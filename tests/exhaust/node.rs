@@ -37,6 +37,11 @@ pub fn incarnation(i: usize, wipes: u8) -> u64 {
     i as u64 + 1 + 100 * u64::from(wipes)
 }
 
+/// The number of the stream that a disk's acknowledgements belong to.
+pub fn stream(incarnation: u64) -> u64 {
+    1 + incarnation / 100
+}
+
 /// One number for all processes of a node: see `World::settle_leases` for what R15 comes to.
 fn process(i: usize) -> u64 {
     i as u64 + 1
@@ -64,6 +69,14 @@ impl Cluster {
 
     pub fn size(&self) -> usize {
         self.data + self.witnesses
+    }
+
+    /// Whether votes count by disk (R11): what is merged because of a rule is not merged without it.
+    pub fn counts_votes_by_disk(&self) -> bool {
+        #[cfg(feature = "mutants")]
+        return self.without != Some(understudy::replica::Guard::R11Disk);
+        #[cfg(not(feature = "mutants"))]
+        true
     }
 
     fn config(&self, i: usize, wipes: u8) -> Config {
@@ -187,8 +200,8 @@ pub enum Step {
     Gone(usize),
     Abdicate,
     Switchover,
-    /// A standby's stream is matched; its incarnation; the reign.
-    Followed(usize, u64, Epoch),
+    /// A standby's stream is matched; how many disks it had before; the reign.
+    Followed(usize, u8, Epoch),
     /// The log is matched with the reign's and keeps so many records.
     Match(Epoch, usize),
     /// One record of this epoch arrives; with `true`, it is synced at once.
@@ -198,8 +211,14 @@ pub enum Step {
     /// No oracle can ask any more for what replaced disks of this node held, or had recorded.
     ForgetHeld,
     ForgetRecorded,
-    /// Forgets what could only make it want another rule, once no more may be sent.
-    Content,
+    /// A primary forgets what it has no more use for: are more rules to come, and more orders?
+    Content {
+        rules: bool,
+        orders: bool,
+    },
+    /// Forgets a leader whose reign is over, or its stream only.
+    ForgetLeader,
+    ForgetStream,
 }
 
 /// What a step came to.
@@ -295,6 +314,9 @@ impl Ran {
             Step::Ask => {
                 node.machine.make_impatient();
                 self.input(i, Input::Tick);
+                if self.node.machine.outline(NOW).asking {
+                    return;
+                }
                 self.node.machine.make_impatient();
                 Input::Tick
             }
@@ -308,11 +330,11 @@ impl Ran {
             },
             Step::Abdicate => Input::StepDown(String::new()),
             Step::Switchover => Input::Switchover(None),
-            Step::Followed(standby, incarnation, epoch) => Input::Followed {
+            Step::Followed(standby, wipes, epoch) => Input::Followed {
                 standby: id(standby),
-                incarnation,
+                incarnation: incarnation(standby, wipes),
                 epoch,
-                stream: 1,
+                stream: stream(incarnation(standby, wipes)),
             },
             Step::Match(epoch, keep) => {
                 node.log.truncate(keep);
@@ -335,8 +357,30 @@ impl Ran {
                 node.forget_past(step == Step::ForgetHeld);
                 return;
             }
-            Step::Content => {
-                node.machine.make_content();
+            Step::Content { rules, orders } => {
+                let epoch = node.machine.promised();
+                for voter in node.machine.make_content(rules, orders) {
+                    let (standby, incarnation) = (voter.id, voter.incarnation);
+                    let stream = stream(incarnation);
+                    self.input(
+                        i,
+                        Input::Followed {
+                            standby,
+                            incarnation,
+                            epoch,
+                            stream,
+                        },
+                    );
+                }
+                return;
+            }
+            Step::ForgetLeader => {
+                node.machine.forget_leader();
+                return;
+            }
+            Step::ForgetStream => {
+                node.machine.forget_stream();
+                node.stream = None;
                 return;
             }
         };
@@ -395,7 +439,8 @@ impl Ran {
                 Output::EndReign { .. } => self.node.begin = None,
                 Output::Acknowledge { to, ack } => {
                     if self.node.stream == Some(ack.epoch) {
-                        let (to, body) = (to.0 as usize - 1, plain_ack(ack));
+                        let own = incarnation(i, self.node.wipes);
+                        let (to, body) = (to.0 as usize - 1, plain_ack(ack, own));
                         self.sends.push(Msg { from: i, to, body });
                     }
                 }
@@ -433,17 +478,18 @@ impl Ran {
     }
 }
 
-fn plain_ack(mut ack: Ack) -> Body {
+fn plain_ack(mut ack: Ack, incarnation: u64) -> Body {
     ack.applied = Lsn::ZERO;
-    Body::Ack(ack)
+    let stream = stream(incarnation);
+    Body::Ack { stream, ack }
 }
 
 pub fn hearing(msg: &Msg) -> Input {
     match &msg.body {
         Body::Say(envelope) => Input::Message(envelope.clone()),
-        Body::Ack(ack) => Input::Ack {
+        Body::Ack { stream, ack } => Input::Ack {
             standby: id(msg.from),
-            stream: 1,
+            stream: *stream,
             ack: *ack,
         },
     }

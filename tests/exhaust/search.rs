@@ -108,6 +108,7 @@ impl Search {
     /// Keeps `world` for exploration unless it is covered: by a state with the same nodes and the
     /// same history, with all its messages at least, which has spent no more.
     fn keep(&mut self, bounds: &Bounds, world: World, parent: u32, depth: u16) {
+        let world = self.alike(world).0;
         let nodes = [world.nodes[0], world.nodes[1], world.nodes[2]];
         let ghost = self.ghosts.number(world.ghost).0;
         let spent = world.spent;
@@ -158,6 +159,15 @@ impl Search {
         });
     }
 
+    /// The one of all states alike that stands for them, and whether it is another one.
+    fn alike(&self, world: World) -> (World, bool) {
+        if self.store.symmetric {
+            self.store.mirror.smaller(world)
+        } else {
+            (world, false)
+        }
+    }
+
     fn world(&self, kept: &Kept) -> World {
         World {
             nodes: kept.nodes.to_vec(),
@@ -178,14 +188,22 @@ impl Search {
             );
             let world = self.world(&self.kept[before as usize]);
             let mut events = Vec::new();
-            world.events(&self.store, bounds, &mut events);
-            let leads = |event: &Event| {
-                world
-                    .after(&mut self.store, bounds, *event)
-                    .is_ok_and(|next| next == after)
+            world.events(&mut self.store, bounds, &mut events);
+            let found = events.into_iter().find_map(|event| {
+                let next = world.after(&mut self.store, bounds, event).ok()?;
+                let (next, swapped) = self.alike(next);
+                (next == after).then_some((event, swapped))
+            });
+            let (event, swapped) = found.map_or_else(
+                || ("?".to_owned(), false),
+                |(event, swapped)| (self.tell(event), swapped),
+            );
+            let places = if swapped {
+                "; nodes 2 and 3 change places"
+            } else {
+                ""
             };
-            let event = events.into_iter().find(leads);
-            told.push(event.map_or_else(|| "?".to_owned(), |event| self.tell(event)));
+            told.push(event + places);
             at = before;
         }
         told.reverse();
@@ -206,9 +224,13 @@ impl Search {
 pub fn exhaust(cluster: Cluster, bounds: Bounds, limit: usize) -> Outcome {
     let began = Instant::now();
     let nodes = begun(&cluster);
-    let mut store = Store::new(cluster);
+    let mut store = Store::new(cluster, &bounds);
     let numbers = nodes.into_iter().enumerate();
-    let numbers = numbers.map(|(i, node)| store.add(i, node)).collect();
+    let numbers: Vec<u32> = numbers.map(|(i, node)| store.add(i, node)).collect();
+    if store.symmetric {
+        store.mirror.nodes.tie(numbers[0], numbers[0]);
+        store.mirror.nodes.tie(numbers[1], numbers[2]);
+    }
     let first = understudy::units::Epoch(1);
     let mut start = World {
         nodes: numbers,
@@ -269,13 +291,20 @@ impl Search {
             let depth = kept.depth;
             let world = self.world(kept);
             self.count(&world, depth, outcome);
+            if outcome.states.is_multiple_of(1_000_000) {
+                let waiting: usize = self.queues.iter().map(VecDeque::len).sum();
+                eprintln!("{} states explored, at most {waiting} wait", outcome.states);
+            }
             if outcome.states > limit {
                 return;
             }
             events.clear();
-            world.events(&self.store, bounds, &mut events);
+            world.events(&mut self.store, bounds, &mut events);
             for event in &events {
                 outcome.steps += 1;
+                if world.is_idle(&mut self.store, *event) {
+                    continue;
+                }
                 match world.after(&mut self.store, bounds, *event) {
                     Err(violation) => {
                         let trace = self.trace(bounds, place, *event);

@@ -2,11 +2,11 @@
 //! node changing is said, what only makes a node able to do more is heard, and what can never
 //! matter again is forgotten. `docs/model-exhaustive.md` argues each.
 
-use understudy::replica::{Message, Mode, RuleId};
+use understudy::replica::{Ack, Message, Mode, RecordedRule, RuleId};
 use understudy::units::{Epoch, Lsn, NodeId};
 
 use super::message::{Body, Msg};
-use super::node::Step;
+use super::node::{Past, Step};
 use super::oracle::Violation;
 use super::store::Store;
 use super::world::{Bounds, World};
@@ -54,9 +54,10 @@ impl World {
                 net: Vec::new(),
             },
         };
-        self.forget_dead(store, &settled);
+        self.forget_dead(store, bounds, &settled);
         self.forget_past(store)?;
         loop {
+            let began = self.nodes.clone();
             self.settle_leases(store, bounds, &settled)?;
             let now = Settled {
                 nodes: self.nodes.clone(),
@@ -65,31 +66,94 @@ impl World {
             for number in &now.net {
                 let to = store.message(*number).to;
                 if !settled.is_settled(self, *number, to) {
-                    self.say(store, to, Step::Hear(*number));
+                    self.say(store, bounds, to, Step::Hear(*number));
                 }
             }
             for i in 0..self.nodes.len() {
                 let reigns = store.outline(self.nodes[i]).reign.is_some();
                 if reigns && !settled.node(self, i) {
-                    self.say(store, i, Step::Beat);
+                    self.say(store, bounds, i, Step::Beat);
                 }
             }
-            if self.net == now.net {
-                return Ok(());
+            if self.net == now.net && self.nodes == began {
+                break;
             }
             settled = now;
         }
+        let mut net = std::mem::take(&mut self.net);
+        net.retain(|number| !self.is_answered(store, bounds, store.message(*number)));
+        self.net = net;
+        self.forget_leaders(store, bounds)?;
+        self.forget_content(store);
+        Ok(())
+    }
+
+    /// Forgets what messages say that nobody heeds any more: how far is released, which only standbys
+    /// heed, who have heard it, and only from a primary, since a later stream says it again; and
+    /// which rule somebody has recorded, once it is told the newer one, unless that is outstanding.
+    fn forget_content(&mut self, store: &mut Store) {
+        for number in self.net.clone() {
+            let msg = store.message(number);
+            let (from, to) = (
+                store.outline(self.nodes[msg.from]).reign.as_ref(),
+                store.outline(self.nodes[msg.to]).reign.as_ref(),
+            );
+            let heeded = match msg.message() {
+                Some(Message::Beat(beat)) => {
+                    let reigns = from.is_some_and(|reign| reign.epoch == beat.epoch);
+                    beat.released == Lsn::ZERO || (msg.to < store.cluster.data && reigns)
+                }
+                Some(Message::BeatAnswer(answer)) => {
+                    let outstanding = to.and_then(|reign| reign.outstanding);
+                    answer.rule.is_none() || answer.lease || outstanding == answer.rule
+                }
+                _ => true,
+            };
+            if !heeded {
+                self.net.retain(|other| *other != number);
+                let plain = store.rewrite(number, Msg::without_content);
+                self.put(plain);
+            }
+        }
+    }
+
+    /// Nobody feeds a standby whose primary's reign is over. R11: once it has its vote, or the rule,
+    /// of that reign, it needs not know whose it was. Judged before, since the oracles ask those who follow.
+    fn forget_leaders(&mut self, store: &mut Store, bounds: &Bounds) -> Result<(), Violation> {
+        if self.to_come(store, bounds).1 {
+            return Ok(());
+        }
+        self.check(store)?;
+        for i in 0..self.nodes.len() {
+            let outline = store.outline(self.nodes[i]);
+            let Some(epoch) = outline.leader else {
+                continue;
+            };
+            let reigns = |p: &u32| {
+                let reign = store.outline(*p).reign.as_ref();
+                reign.is_some_and(|reign| reign.epoch == epoch)
+            };
+            if outline.reign.is_none() && !self.nodes.iter().any(reigns) {
+                let step = if outline.voted {
+                    Step::ForgetLeader
+                } else {
+                    Step::ForgetStream
+                };
+                self.one(store, i, step)?;
+            }
+        }
+        Ok(())
     }
 
     /// Says what this step of node `i` says, if it changes nothing else.
-    fn say(&mut self, store: &mut Store, i: usize, step: Step) {
+    fn say(&mut self, store: &mut Store, bounds: &Bounds, i: usize, step: Step) {
         let effect = store.step(i, self.nodes[i], step);
         if effect.node != self.nodes[i] || effect.fault.is_some() {
             return;
         }
         for number in &effect.sends {
             let msg = store.message(*number);
-            if !msg.is_reply_to_question() && !self.is_dead(store, msg) {
+            if !msg.is_reply_to_question() && !self.is_dead(store, bounds, msg) {
                 self.put(*number);
             }
         }
@@ -103,19 +167,21 @@ impl World {
         bounds: &Bounds,
         settled: &Settled,
     ) -> Result<(), Violation> {
-        if self.spent.changes >= bounds.changes {
-            for i in 0..self.nodes.len() {
-                if store.outline(self.nodes[i]).reign.is_some() {
-                    self.one(store, i, Step::Content)?;
-                }
+        let (rules, orders) = self.to_come(store, bounds);
+        for i in 0..self.nodes.len() {
+            if store.outline(self.nodes[i]).reign.is_some() {
+                self.one(store, i, Step::Content { rules, orders })?;
             }
         }
-        let net = self.net.clone();
-        for number in &net {
-            let number = *number;
+        for number in self.net.clone() {
+            self.learn_beat(store, bounds, number, settled)?;
+        }
+        for number in self.net.clone() {
             let msg = store.message(number);
             let (from, to) = (msg.from, msg.to);
-            if settled.is_settled(self, number, to) || !msg.is_promise() || self.is_dead(store, msg)
+            if settled.is_settled(self, number, to)
+                || !msg.is_promise()
+                || self.is_dead(store, bounds, msg)
             {
                 continue;
             }
@@ -135,14 +201,11 @@ impl World {
             let msg = store.message(number);
             let to = msg.to;
             if !settled.is_settled(self, number, to)
-                && !self.is_dead(store, msg)
+                && !self.is_dead(store, bounds, msg)
                 && self.only_gains(store, bounds, msg)
             {
                 self.one(store, to, Step::Hear(number))?;
             }
-        }
-        for number in self.net.clone() {
-            self.learn_late(store, number, settled)?;
         }
         for i in 0..store.cluster.data {
             self.match_early(store, bounds, i)?;
@@ -154,7 +217,9 @@ impl World {
                 let credited = reign.is_some_and(|reign| reign.credits.contains(&id));
                 let promised = |number: &u32| {
                     let msg = store.message(*number);
-                    (msg.from, msg.to) == (i, p) && msg.is_promise() && !self.is_dead(store, msg)
+                    (msg.from, msg.to) == (i, p)
+                        && msg.is_promise()
+                        && !self.is_dead(store, bounds, msg)
                 };
                 credited || self.net.iter().any(promised)
             };
@@ -172,35 +237,49 @@ impl World {
         let reign = store.outline(self.nodes[p]).reign.as_ref();
         let spent = self.spent.changes >= bounds.changes;
         let mode = store.cluster.mode;
-        reign.is_some_and(|r| r.calm && (mode == Mode::Sync || (spent && !r.alone)))
+        let ordered = self.spent.orders < bounds.orders;
+        reign.is_some_and(|r| r.calm && (mode == Mode::Sync || (spent && !(r.alone && ordered))))
     }
 
-    /// A heartbeat whose answer comes too late to be a credit tells a voter whose promise is over
-    /// what is released, and nothing else.
-    fn learn_late(
+    /// What a heartbeat of the reign that this voter has promised itself to, and given its vote to or
+    /// heard of before, tells it: how far is released, whom to follow, and that it is asked for a
+    /// lease. All of that can end again at any moment.
+    fn learn_beat(
         &mut self,
         store: &mut Store,
+        bounds: &Bounds,
         number: u32,
         settled: &Settled,
     ) -> Result<(), Violation> {
         let msg = store.message(number);
-        let to = msg.to;
+        let (from, to) = (msg.from, msg.to);
         let Some(Message::Beat(beat)) = msg.message() else {
             return Ok(());
         };
+        let epoch = beat.epoch;
         let before = self.nodes[to];
         let outline = store.outline(before);
-        let knows = outline.leader == Some(beat.epoch) && !outline.promise_live;
-        if !knows || settled.is_settled(self, number, to) || self.is_dead(store, msg) {
+        let heard_of = outline.leader == Some(epoch)
+            || (outline.leader.is_none() && outline.voted && outline.promised == epoch);
+        let bound = outline.promise_live && outline.leader.is_some();
+        let idle = outline.reign.is_none() && outline.standing.is_none() && !bound;
+        let changed = !settled.node(self, from) || !settled.is_settled(self, number, to);
+        if !heard_of || !idle || !changed || self.is_dead(store, bounds, msg) {
             return Ok(());
         }
         let heard = store.step(to, before, Step::Hear(number));
         let after = store.step(to, heard.node, Step::EndPromise);
-        let same = store
-            .node(before)
-            .machine
-            .same_but_for_released(&store.node(after.node).machine);
-        if same && after.node != before {
+        let ended = store.step(to, before, Step::EndPromise);
+        let (was, is) = (store.node(ended.node), store.node(after.node));
+        if was.pending != is.pending || !was.machine.same_but_for_beat(&is.machine) {
+            return Ok(());
+        }
+        let reign = store.outline(self.nodes[from]).reign.as_ref();
+        let id = super::node::id(to);
+        if reign.is_some_and(|r| r.epoch == epoch && r.calm && !r.dead.contains(&id)) {
+            return self.one(store, to, Step::Hear(number));
+        }
+        if store.outline(before).leader == Some(epoch) && after.node != before {
             self.nodes[to] = after.node;
             self.judge(store, to, before, None)?;
         }
@@ -219,9 +298,12 @@ impl World {
             return Ok(());
         };
         let (theirs, own) = (store.node(self.nodes[p]), store.node(self.nodes[i]));
-        let uncut = theirs.log.starts_with(&own.log) && own.synced == own.log.len();
-        if own.stream == Some(epoch) || !uncut || !self.gains(store, bounds, p) {
+        let uncut = theirs.log.starts_with(&own.log);
+        if own.stream == Some(epoch) || !uncut {
             return Ok(());
+        }
+        if !self.gains(store, bounds, p) {
+            return self.match_again(store, bounds, i, p, epoch);
         }
         let number = super::node::incarnation(i, own.wipes);
         let reign = store.outline(self.nodes[p]).reign.as_ref();
@@ -230,6 +312,33 @@ impl World {
         let less = |c: &(NodeId, u64, Lsn)| c.1 == number && c.2.0 as usize <= own.synced;
         if cursor.is_none_or(less) {
             self.ship(store, i, bounds.lazy_sync)?;
+        }
+        Ok(())
+    }
+
+    /// Where that leaves the primary as it was: it had heard all before.
+    fn match_again(
+        &mut self,
+        store: &mut Store,
+        bounds: &Bounds,
+        i: usize,
+        p: usize,
+        epoch: Epoch,
+    ) -> Result<(), Violation> {
+        let mut matched = self.clone();
+        matched.ship(store, i, bounds.lazy_sync)?;
+        let acks = matched.net.clone().into_iter().filter(|number| {
+            let msg = store.message(*number);
+            let ack = matches!(&msg.body, Body::Ack { ack, .. } if ack.epoch == epoch);
+            ack && (msg.from, msg.to) == (i, p)
+        });
+        for ack in acks.collect::<Vec<_>>() {
+            matched.one(store, p, Step::Hear(ack))?;
+        }
+        let (rules, orders) = self.to_come(store, bounds);
+        matched.one(store, p, Step::Content { rules, orders })?;
+        if matched.nodes[p] == self.nodes[p] {
+            *self = matched;
         }
         Ok(())
     }
@@ -260,7 +369,9 @@ impl World {
             }
             let held = past.iter().any(|past| !past.held.is_empty());
             let released = &self.ghost.released;
-            let held = held && past.iter().all(|past| released.starts_with(&past.held));
+            let asked =
+                |past: &Past| !released.starts_with(&past.held) && self.counts_copy(store, i, past);
+            let held = held && !past.iter().any(asked);
             let ruled = |rule: RuleId| Some(rule) <= self.ghost.ruled || Some(rule.epoch) < newest;
             let recorded = past.iter().any(|past| past.recorded.is_some());
             let recorded = recorded && past.iter().all(|past| past.recorded.is_none_or(ruled));
@@ -274,18 +385,61 @@ impl World {
         Ok(())
     }
 
-    fn forget_dead(&mut self, store: &Store, settled: &Settled) {
+    /// Whether a primary may yet count what this replaced disk of node `i` acknowledged.
+    fn counts_copy(&self, store: &Store, i: usize, past: &Past) -> bool {
+        let named = |p: &u32| {
+            let outline = store.outline(*p);
+            let cursor =
+                |c: &(NodeId, u64, Lsn)| c.0 == super::node::id(i) && c.1 == past.incarnation;
+            let reign = outline.reign.as_ref();
+            let rule = reign.and_then(|reign| reign.rule.as_ref());
+            let counts =
+                |rule: &RecordedRule| rule.rule.counts(super::node::id(i), past.incarnation);
+            reign.is_some_and(|reign| reign.cursors.iter().any(cursor)) || rule.is_some_and(counts)
+        };
+        self.nodes.iter().any(named)
+    }
+
+    /// Whether another rule may be wanted and sent, and another order given. In sync mode, only a
+    /// replaced disk brings one.
+    fn to_come(&self, store: &Store, bounds: &Bounds) -> (bool, bool) {
+        let cause = store.cluster.mode == Mode::SemiSync || self.spent.wipes > 0;
+        let rules = cause && self.spent.changes < bounds.changes;
+        (rules, self.spent.orders < bounds.orders)
+    }
+
+    /// An answer to a primary that counts who gave it, or wants no other rule, once what it has to
+    /// say to it is said. (One of a disk that is counted now and no more after two rules could
+    /// have that disk admitted again.)
+    fn is_answered(&self, store: &Store, bounds: &Bounds, msg: &Msg) -> bool {
+        let reign = store.outline(self.nodes[msg.to]).reign.as_ref();
+        let Some(Message::BeatAnswer(answer)) = msg.message() else {
+            return false;
+        };
+        let proposed =
+            reign.is_some_and(|r| r.outstanding.is_some() && r.outstanding == answer.rule);
+        let rule = reign.and_then(|reign| reign.rule.as_ref());
+        let counted = rule.is_some_and(|rule| {
+            rule.rule
+                .counts(super::node::id(msg.from), msg.incarnation())
+        });
+        let rules = bounds.changes.saturating_sub(self.spent.changes);
+        let heeded = rules == 0 || (rules == 1 && counted);
+        heeded && !answer.lease && answer.promised <= answer.epoch && !proposed
+    }
+
+    fn forget_dead(&mut self, store: &Store, bounds: &Bounds, settled: &Settled) {
         let mut net = std::mem::take(&mut self.net);
         net.retain(|number| {
             let msg = store.message(*number);
             let same = settled.node(self, msg.from) && settled.is_settled(self, *number, msg.to);
-            same || !self.is_dead(store, msg)
+            same || !self.is_dead(store, bounds, msg)
         });
         self.net = net;
     }
 
     /// Whether hearing this can never again change anything but what is as dead.
-    fn is_dead(&self, store: &Store, msg: &Msg) -> bool {
+    fn is_dead(&self, store: &Store, bounds: &Bounds, msg: &Msg) -> bool {
         let (from, to) = (
             store.outline(self.nodes[msg.from]),
             store.outline(self.nodes[msg.to]),
@@ -293,8 +447,13 @@ impl World {
         let reign = to.reign.as_ref();
         let reigns = |epoch: Epoch| reign.is_some_and(|reign| reign.epoch == epoch);
         let sender_reigns = |epoch: Epoch| from.reign.as_ref().is_some_and(|r| r.epoch == epoch);
+        let (rules, orders) = self.to_come(store, bounds);
         let Some(message) = msg.message() else {
-            return !matches!(&msg.body, Body::Ack(ack) if reigns(ack.epoch));
+            let wanted = |ack: &Ack| {
+                let more = ack.synced > to.released || (rules && ack.synced == to.released);
+                reigns(ack.epoch) && (more || orders || reign.is_some_and(|r| r.paused))
+            };
+            return !matches!(&msg.body, Body::Ack { ack, .. } if wanted(ack));
         };
         match message {
             Message::BeatAnswer(answer) => !reigns(answer.epoch),
@@ -308,7 +467,8 @@ impl World {
                 ballot,
             } => {
                 let wipes = store.node(self.nodes[msg.to]).wipes;
-                if *candidate != super::node::incarnation(msg.to, wipes) {
+                let of_this_disk = *candidate == super::node::incarnation(msg.to, wipes);
+                if !of_this_disk && store.cluster.counts_votes_by_disk() {
                     return true;
                 }
                 // A refusal tells a candidate nothing but a newer rule.

@@ -7,7 +7,9 @@ use hashbrown::HashMap;
 use understudy::replica::Outline;
 
 use super::message::{Msg, NOW};
+use super::mirror::{self, Mirror};
 use super::node::{Cluster, Node, Ran, Step};
+use super::world::Bounds;
 
 /// A quick hash (the multiply-rotate one of rustc) for keys that are small numbers.
 #[derive(Default)]
@@ -80,9 +82,12 @@ pub struct Effect {
 
 pub struct Store {
     pub cluster: Cluster,
+    /// Nodes 2 and 3 are alike, and may change places.
+    pub symmetric: bool,
     pub nodes: Table<(usize, Node)>,
     pub known: Vec<Known>,
     pub messages: Table<Msg>,
+    pub mirror: Mirror,
     pub sets: Table<Vec<u32>>,
     steps: Map<(u32, Step), Rc<Effect>>,
     /// Steps that hear a message, by far the most, by node state and message.
@@ -90,12 +95,15 @@ pub struct Store {
 }
 
 impl Store {
-    pub fn new(cluster: Cluster) -> Store {
+    pub fn new(cluster: Cluster, bounds: &Bounds) -> Store {
         Store {
+            // Of two replaced disks a primary admits that of the lower number first.
+            symmetric: cluster.data == 3 && bounds.wipes < 2,
             cluster,
             nodes: Table::new(),
             known: Vec::new(),
             messages: Table::new(),
+            mirror: Mirror::default(),
             sets: Table::new(),
             steps: Map::default(),
             hearings: Map::default(),
@@ -128,13 +136,30 @@ impl Store {
     }
 
     pub fn step(&mut self, i: usize, node: u32, step: Step) -> Rc<Effect> {
-        let known = match step {
-            Step::Hear(message) => self.hearings.get(&(node, message)),
-            _ => self.steps.get(&(node, step)),
-        };
-        if let Some(effect) = known {
-            return effect.clone();
+        if let Some(effect) = self.known_step(node, step) {
+            return effect;
         }
+        let effect = self.run(i, node, step);
+        if self.symmetric {
+            let (other, mirrored) = (self.mirror.node(node), self.mirrored(step));
+            let there = mirror::place(i);
+            let twin = match self.known_step(other, mirrored) {
+                Some(twin) => twin,
+                None => self.run(there, other, mirrored),
+            };
+            self.mirror.tie(&effect, &twin, &self.messages.all);
+        }
+        effect
+    }
+
+    fn known_step(&self, node: u32, step: Step) -> Option<Rc<Effect>> {
+        match step {
+            Step::Hear(message) => self.hearings.get(&(node, message)).cloned(),
+            _ => self.steps.get(&(node, step)).cloned(),
+        }
+    }
+
+    fn run(&mut self, i: usize, node: u32, step: Step) -> Rc<Effect> {
         let heard = match step {
             Step::Hear(message) => Some(self.messages.all[message as usize].clone()),
             _ => None,
@@ -153,6 +178,29 @@ impl Store {
             _ => self.steps.insert((node, step), effect.clone()),
         };
         effect
+    }
+
+    fn mirrored(&self, step: Step) -> Step {
+        match step {
+            Step::Hear(message) => Step::Hear(self.mirror.message(message)),
+            Step::EndCredit(voter) => Step::EndCredit(mirror::place(voter)),
+            Step::Gone(peer) => Step::Gone(mirror::place(peer)),
+            Step::Followed(standby, wipes, epoch) => {
+                Step::Followed(mirror::place(standby), wipes, epoch)
+            }
+            other => other,
+        }
+    }
+
+    /// A message in another form; it is the same form that its mirror image gets.
+    pub fn rewrite(&mut self, message: u32, form: impl Fn(&Msg) -> Msg) -> u32 {
+        let number = self.messages.number(form(self.message(message))).0;
+        if self.symmetric {
+            let other = self.mirror.message(message);
+            let other = self.messages.number(form(self.message(other))).0;
+            self.mirror.messages.tie(number, other);
+        }
+        number
     }
 
     /// Steps of single machines that were run.

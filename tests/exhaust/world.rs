@@ -7,8 +7,8 @@
 use understudy::replica::Mode;
 use understudy::units::Epoch;
 
-use super::message::Body;
-use super::node::{Step, incarnation};
+use super::message::{Body, Msg};
+use super::node::Step;
 use super::oracle::{Ghost, Spent, Violation};
 use super::store::Store;
 
@@ -49,24 +49,31 @@ pub enum Event {
     Ship(usize),
     /// Time passes until the lease promised by this node has ended.
     EndPromise(usize),
-    /// Node `.0` hears heartbeat `.1`, but the answer comes too late to be a credit.
-    Late(usize, u32),
     /// Primary `.0`, its lease over, hears the candidate's request `.1`.
     Lapsed(usize, u32),
+    /// Voter `.0`, its promise over, hears the candidate's request `.1`.
+    Freed(usize, u32),
     /// Node `.0` asks around; these answer, in this order.
-    Ask(usize, Option<usize>, Option<usize>),
+    Ask(Asked, [Option<Asked>; 2]),
+}
+
+/// Who is asked before an election, and whether its lease or its promise is over by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Asked {
+    node: usize,
+    freed: bool,
 }
 
 impl World {
     /// Everything that may happen next.
-    pub fn events(&self, store: &Store, bounds: &Bounds, out: &mut Vec<Event>) {
+    pub fn events(&self, store: &mut Store, bounds: &Bounds, out: &mut Vec<Event>) {
         for message in &self.net {
             let msg = store.message(*message);
             out.push(Event::One(msg.to, Step::Hear(*message)));
-            if msg.is_beat() {
-                out.push(Event::Late(msg.to, *message));
-            } else if msg.is_vote() && store.outline(self.nodes[msg.to]).reign.is_some() {
+            if msg.is_vote() && store.outline(self.nodes[msg.to]).reign.is_some() {
                 out.push(Event::Lapsed(msg.to, *message));
+            } else if msg.is_vote() && store.outline(self.nodes[msg.to]).promise_live {
+                out.push(Event::Freed(msg.to, *message));
             }
         }
         for i in 0..self.nodes.len() {
@@ -74,7 +81,7 @@ impl World {
             if store.outline(self.nodes[i]).reign.is_some() {
                 self.reign_events(store, bounds, i, out);
             } else {
-                self.voter_events(store, i, out);
+                self.voter_events(store, bounds, i, out);
             }
         }
     }
@@ -124,20 +131,60 @@ impl World {
         }
     }
 
-    fn voter_events(&self, store: &Store, i: usize, out: &mut Vec<Event>) {
-        if store.outline(self.nodes[i]).promise_live {
+    fn voter_events(&self, store: &mut Store, bounds: &Bounds, i: usize, out: &mut Vec<Event>) {
+        let outline = store.outline(self.nodes[i]);
+        if outline.promise_live {
             out.push(Event::EndPromise(i));
-        } else if i < store.cluster.data {
-            let others = || (0..self.nodes.len()).filter(move |j| *j != i);
-            for a in others() {
-                out.push(Event::Ask(i, Some(a), None));
-                let rest = others().filter(|b| *b != a);
-                out.extend(rest.map(|b| Event::Ask(i, Some(a), Some(b))));
-            }
+        }
+        if i < store.cluster.data && outline.promised.0 < bounds.epochs {
+            self.candidacies(store, bounds, i, out);
         }
         if self.shippable(store, i).is_some() {
             out.push(Event::Ship(i));
         }
+    }
+
+    /// The ways to ask around that make node `i` stand: one for each epoch that it may stand in,
+    /// with as few leases over as can be. Those others that are over by then may end later.
+    fn candidacies(&self, store: &mut Store, bounds: &Bounds, i: usize, out: &mut Vec<Event>) {
+        let others = (0..self.nodes.len()).filter(|j| *j != i);
+        let asked: Vec<Asked> = others.flat_map(|j| self.asked(store, j)).collect();
+        let mut ways = Vec::new();
+        for own in self.asked(store, i) {
+            for a in &asked {
+                ways.push((own, [Some(*a), None]));
+                let rest = asked.iter().filter(|b| b.node != a.node);
+                ways.extend(rest.map(|b| (own, [Some(*a), Some(*b)])));
+            }
+        }
+        let freed = |(own, others): &(Asked, [Option<Asked>; 2])| {
+            let others = others.iter().flatten();
+            others.chain([own]).filter(|asked| asked.freed).count()
+        };
+        ways.sort_by_key(freed);
+        let mut epochs = Vec::new();
+        for (own, others) in ways {
+            let mut next = self.clone();
+            let fault = next.ask(store, own, others).is_err();
+            let stands = store.outline(next.nodes[i]).standing;
+            let within = stands.is_some_and(|epoch| epoch.0 <= bounds.epochs);
+            let news = within && !epochs.contains(&stands);
+            if fault || (news && next.nodes[i] != self.nodes[i]) {
+                epochs.push(stands);
+                out.push(Event::Ask(own, others));
+            }
+        }
+    }
+
+    fn asked(&self, store: &Store, node: usize) -> impl Iterator<Item = Asked> + use<> {
+        let outline = store.outline(self.nodes[node]);
+        let reign = outline.reign.as_ref();
+        let bound = outline.promise_live || reign.is_some_and(|reign| reign.lease_live);
+        let ways = if bound { &[false, true][..] } else { &[false] };
+        ways.iter().map(move |freed| Asked {
+            node,
+            freed: *freed,
+        })
     }
 
     /// The primary whose stream would change something at node `i`.
@@ -172,22 +219,22 @@ impl World {
             }
             Event::Ship(i) => next.ship(store, i, bounds.lazy_sync)?,
             Event::EndPromise(i) => next.end_promise(store, i)?,
-            Event::Late(i, beat) => {
-                next.one(store, i, Step::Hear(beat))?;
-                next.end_promise(store, i)?;
-            }
             Event::Lapsed(p, vote) => {
-                for voter in (0..next.nodes.len()).filter(|voter| *voter != p) {
-                    next.end_credit(store, p, voter)?;
-                }
+                next.lapse(store, p)?;
                 next.one(store, p, Step::Hear(vote))?;
                 if store.outline(next.nodes[p]).reign.is_some() {
                     return Ok(self.clone());
                 }
             }
-            Event::Ask(i, first, second) => next.ask(store, i, [first, second])?,
+            Event::Freed(i, vote) => {
+                next.end_promise(store, i)?;
+                next.one(store, i, Step::Hear(vote))?;
+            }
+            Event::Ask(own, others) => next.ask(store, own, others)?,
         }
-        next.close(store, bounds, Some(self))?;
+        // A process that has come back may hear everybody again.
+        let crashed = matches!(event, Event::One(_, Step::Crash | Step::Wipe));
+        next.close(store, bounds, Some(self).filter(|_| !crashed))?;
         next.check(store)?;
         Ok(next)
     }
@@ -202,15 +249,21 @@ impl World {
         self.one(store, i, Step::EndPromise)
     }
 
+    /// The lease of primary `p` ends.
+    fn lapse(&mut self, store: &mut Store, p: usize) -> Result<(), Violation> {
+        for voter in (0..self.nodes.len()).filter(|voter| *voter != p) {
+            self.end_credit(store, p, voter)?;
+        }
+        Ok(())
+    }
+
     fn end_credit(&mut self, store: &mut Store, p: usize, voter: usize) -> Result<(), Violation> {
         let answers: Vec<u32> = self.net.clone();
         for number in answers {
             let msg = store.message(number);
-            if (msg.from, msg.to) == (voter, p)
-                && let Some(stale) = msg.without_lease()
-            {
+            if (msg.from, msg.to) == (voter, p) && msg.is_promise() {
                 self.net.retain(|other| *other != number);
-                let stale = store.messages.number(stale).0;
+                let stale = store.rewrite(number, Msg::without_lease);
                 self.put(stale);
             }
         }
@@ -220,13 +273,22 @@ impl World {
     fn ask(
         &mut self,
         store: &mut Store,
-        i: usize,
-        others: [Option<usize>; 2],
+        own: Asked,
+        others: [Option<Asked>; 2],
     ) -> Result<(), Violation> {
+        let i = own.node;
+        let asked = others.into_iter().flatten();
+        for freed in asked.clone().chain([own]).filter(|asked| asked.freed) {
+            if store.outline(self.nodes[freed.node]).reign.is_some() {
+                self.lapse(store, freed.node)?;
+            } else {
+                self.end_promise(store, freed.node)?;
+            }
+        }
         let questions = self.questions(store, i, Step::Ask)?;
-        for other in others.into_iter().flatten() {
-            let asked = |q: &&u32| store.message(**q).to == other;
-            let Some(question) = questions.iter().find(asked).copied() else {
+        for other in asked.map(|asked| asked.node) {
+            let to = |q: &&u32| store.message(**q).to == other;
+            let Some(question) = questions.iter().find(to).copied() else {
                 continue;
             };
             for answer in self.questions(store, other, Step::Hear(question))? {
@@ -270,13 +332,13 @@ impl World {
         }
         let pairs = own.log.iter().zip(&theirs.log);
         let keep = pairs.take_while(|(a, b)| a == b).count();
-        let number = incarnation(i, own.wipes);
+        let wipes = own.wipes;
         // Acknowledgements of an earlier stream count for nothing.
         self.net.retain(|number| {
             let msg = store.message(*number);
-            (msg.from, msg.to) != (i, p) || !matches!(msg.body, Body::Ack(_))
+            (msg.from, msg.to) != (i, p) || !matches!(msg.body, Body::Ack { .. })
         });
-        self.one(store, p, Step::Followed(i, number, epoch))?;
+        self.one(store, p, Step::Followed(i, wipes, epoch))?;
         self.one(store, i, Step::Match(epoch, keep))
     }
 
@@ -303,6 +365,15 @@ impl World {
             self.judge(store, i, before, effect.won)?;
         }
         Ok(())
+    }
+
+    /// Whether this event changes nothing: all that one can hear without changing is heard already.
+    pub fn is_idle(&self, store: &mut Store, event: Event) -> bool {
+        let Event::One(i, step @ (Step::Hear(_) | Step::Beat)) = event else {
+            return false;
+        };
+        let effect = store.step(i, self.nodes[i], step);
+        effect.node == self.nodes[i] && effect.won.is_none() && effect.fault.is_none()
     }
 
     /// Beyond the bounds nothing is explored.
