@@ -17,10 +17,10 @@
 //! - *What a leader's last heartbeat told to be released*: the same heartbeat may be heard again.
 //! - *Leaders, streams, abdications and ended promises of epochs below the promise*: every message
 //!   of those epochs is answered by the promise alone.
-//! - *The log's end at the last heartbeat*, while no standby waits to be admitted: one that may return
-//!   a little too early is one whose acknowledgement came a little later. (For an admission it must
-//!   stay: without it a new disk was admitted that held less than the old one, and a vote still under
-//!   way to the old one elected it.)
+//! - *The log's end at the last heartbeat*: a primary that counts a standby as caught up once it holds
+//!   what is released can do whatever one can that also asks for what was appended a moment ago. That
+//!   is more than a machine does, so a fault found by it may be none; none was. (One was, before a vote
+//!   named the disk that asked for it: R11.)
 //! - *Since which record a primary waits*, and *whose process it saw gone*: both may come at any time
 //!   again. Only while a decision that they brought has not gone out do they still count.
 //! - *Data nodes among the strangers*: they are admitted by their streams.
@@ -95,6 +95,8 @@ pub struct ReignOutline {
     pub version: u64,
     /// The rule in force.
     pub rule: Option<RecordedRule>,
+    /// A majority has recorded it.
+    pub recorded: bool,
     /// Writes are paused for a switchover.
     pub paused: bool,
 }
@@ -144,9 +146,7 @@ impl Machine {
                 if mode != Mode::SemiSync || !undecided {
                     reign.dead.clear();
                 }
-                if reign.is_calm() {
-                    reign.appended_at_beat = Lsn::ZERO;
-                }
+                reign.appended_at_beat = Lsn::ZERO;
                 reign.waiting = match reign.waiting {
                     // Nobody asks how long.
                     _ if mode != Mode::SemiSync || alone => None,
@@ -259,9 +259,6 @@ impl Machine {
         if !rules {
             reign.make_content(id);
         }
-        if reign.appended_at_beat <= released {
-            reign.appended_at_beat = Lsn::ZERO;
-        }
         if orders || reign.handover.is_some() {
             return Vec::new();
         }
@@ -360,6 +357,7 @@ impl Machine {
             outstanding: known.map(|recorded| recorded.id),
             version: newest.map_or(0, |recorded| recorded.id.version),
             rule: reign.rule_in_force().cloned(),
+            recorded: reign.active.is_some(),
             paused: reign.handover.is_some(),
         }
     }

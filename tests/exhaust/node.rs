@@ -138,11 +138,11 @@ impl Cluster {
     fn restart(&self, i: usize, node: &mut Node, wipe: bool) {
         node.log.truncate(node.synced);
         if wipe {
-            node.past.push(Past {
+            let recorded = node.disk.as_ref().and_then(Control::rule_id);
+            node.past.extend(recorded.map(|recorded| Past {
                 incarnation: incarnation(i, node.wipes),
-                recorded: node.disk.as_ref().and_then(Control::rule_id),
-                held: node.log.clone(),
-            });
+                recorded,
+            }));
             node.wipes += 1;
             node.disk = None;
             node.log.clear();
@@ -154,12 +154,11 @@ impl Cluster {
     }
 }
 
-/// What a replaced disk had held: a copy that was counted stays counted (R25).
+/// What a replaced disk had recorded: a voter that was counted stays counted (R25).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Past {
     pub incarnation: u64,
-    pub recorded: Option<RuleId>,
-    pub held: Vec<Epoch>,
+    pub recorded: RuleId,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -208,9 +207,8 @@ pub enum Step {
     Append(Epoch, bool),
     Crash,
     Wipe,
-    /// No oracle can ask any more for what replaced disks of this node held, or had recorded.
-    ForgetHeld,
-    ForgetRecorded,
+    /// No oracle can ask any more what replaced disks of this node had recorded.
+    ForgetPast,
     /// A primary forgets what it has no more use for: are more rules to come, and more orders?
     Content {
         rules: bool,
@@ -231,18 +229,6 @@ pub struct Ran {
 }
 
 impl Node {
-    fn forget_past(&mut self, held: bool) {
-        for past in &mut self.past {
-            if held {
-                past.held.clear();
-            } else {
-                past.recorded = None;
-            }
-        }
-        let nothing = |past: &Past| past.held.is_empty() && past.recorded.is_none();
-        self.past.retain(|past| !nothing(past));
-    }
-
     pub fn log_view(&self) -> LogView {
         LogView {
             appended: LogPos {
@@ -353,8 +339,8 @@ impl Ran {
             }
             Step::Crash => return cluster.restart(i, node, false),
             Step::Wipe => return cluster.restart(i, node, true),
-            Step::ForgetHeld | Step::ForgetRecorded => {
-                node.forget_past(step == Step::ForgetHeld);
+            Step::ForgetPast => {
+                node.past.clear();
                 return;
             }
             Step::Content { rules, orders } => {

@@ -1,8 +1,9 @@
 //! What must hold after every step, and the little that has to be remembered to tell.
 
 use understudy::replica::{Level, RecordedRule, RuleId};
-use understudy::units::Epoch;
+use understudy::units::{Epoch, Lsn, NodeId};
 
+use super::message::Body;
 use super::node::{Node, id, incarnation};
 use super::store::Store;
 use super::world::{Bounds, World};
@@ -17,8 +18,8 @@ pub struct Ghost {
     pub released: Vec<Epoch>,
     /// Who won each epoch, ascending.
     pub winners: Vec<(Epoch, usize)>,
-    /// Once a disk was replaced: the newest rule that something was released under, and which a
-    /// majority had recorded, whatever has become of their disks since.
+    /// Once a disk was replaced: the newest rule that came into force in the newest reign, a majority
+    /// having recorded it, whatever has become of their disks since.
     pub ruled: Option<RuleId>,
 }
 
@@ -91,6 +92,9 @@ impl World {
         let same = old.reign.as_ref().filter(|old| old.epoch == reign.epoch);
         let version = same.map_or(1, |old| old.version.max(1));
         self.spent.changes += reign.version.saturating_sub(version) as u8;
+        if self.spent.wipes > 0 {
+            self.note_rule(store, i)?;
+        }
         let upto = new.released.0 as usize;
         let serves =
             |released: usize, start: Option<u64>| start.is_some_and(|s| released as u64 >= s);
@@ -134,10 +138,53 @@ impl World {
         Ok(())
     }
 
+    /// R5: the rule in force in the newest reign, if it is node `i`'s: a majority has recorded it.
+    fn note_rule(&mut self, store: &Store, i: usize) -> Result<(), Violation> {
+        let newest = self.ghost.winners.last().map(|(epoch, _)| *epoch);
+        let reign = store.outline(self.nodes[i]).reign.as_ref();
+        let reign = reign.filter(|reign| reign.recorded && Some(reign.epoch) == newest);
+        let Some(recorded) = reign.and_then(|reign| reign.rule.as_ref()) else {
+            return Ok(());
+        };
+        if self.ghost.ruled < Some(recorded.id) {
+            self.check_recorded(store, i, recorded)?;
+            self.ghost.ruled = Some(recorded.id);
+        }
+        Ok(())
+    }
+
+    fn check_recorded(
+        &self,
+        store: &Store,
+        i: usize,
+        recorded: &RecordedRule,
+    ) -> Result<(), Violation> {
+        let has_recorded = |node: &Node, v: usize, number: u64| {
+            let own = incarnation(v, node.wipes) == number;
+            let disk = node.disk.as_ref().filter(|_| own).and_then(|d| d.rule_id());
+            let past = node.past.iter().filter(|past| past.incarnation == number);
+            let past = past.map(|past| past.recorded).max();
+            disk.max(past) >= Some(recorded.id)
+        };
+        let rule = &recorded.rule;
+        let voters = rule.voters.iter().filter(|voter| {
+            let v = voter.id.0 as usize - 1;
+            has_recorded(store.node(self.nodes[v]), v, voter.incarnation)
+        });
+        if voters.count() >= rule.majority() {
+            return Ok(());
+        }
+        broken(format!(
+            "node {} goes by {:?}, which no majority has recorded",
+            i + 1,
+            recorded.id
+        ))
+    }
+
     /// R5 and the commit rule: a majority has recorded a rule of this epoch, and `copies` of its
     /// members have held the newest record, synced.
     fn check_rule(
-        &mut self,
+        &self,
         store: &Store,
         i: usize,
         upto: usize,
@@ -145,42 +192,29 @@ impl World {
         recorded: &RecordedRule,
     ) -> Result<(), Violation> {
         let (node, rule) = (i + 1, &recorded.rule);
-        let has_recorded = |node: &Node, v: usize, number: u64| {
-            let own = incarnation(v, node.wipes) == number;
-            let disk = node.disk.as_ref().filter(|_| own).and_then(|d| d.rule_id());
-            let past = node.past.iter().filter(|past| past.incarnation == number);
-            let past = past.map(|past| past.recorded).max().flatten();
-            disk.max(past) >= Some(recorded.id)
-        };
-        let voters = rule.voters.iter().filter(|voter| {
-            let v = voter.id.0 as usize - 1;
-            has_recorded(store.node(self.nodes[v]), v, voter.incarnation)
-        });
-        let known = self.ghost.ruled >= Some(recorded.id);
-        let by_majority = known || voters.count() >= rule.majority();
-        if !by_majority || recorded.id.epoch != epoch {
-            let place = recorded.id;
+        if recorded.id.epoch != epoch {
             return broken(format!(
-                "node {node} released LSN {upto} under {place:?}, which no majority has recorded"
+                "node {node} released LSN {upto} under {:?}, of another epoch",
+                recorded.id
             ));
         }
-        if self.spent.wipes > 0 {
-            self.ghost.ruled = self.ghost.ruled.max(Some(recorded.id));
+        if self.ghost.ruled < Some(recorded.id) {
+            self.check_recorded(store, i, recorded)?;
         }
         assert_eq!(rule.level, Level::Synced, "every set-up asks for it");
         let Some(last) = store.node(self.nodes[i]).log.get(upto - 1) else {
             return broken(format!("node {node} released LSN {upto} beyond its log"));
         };
-        let holds = |node: &Node| {
-            let now = node.synced >= upto && node.log[upto - 1] == *last;
-            now || node
-                .past
-                .iter()
-                .any(|past| past.held.get(upto - 1) == Some(last))
-        };
+        let reign = store.outline(self.nodes[i]).reign.as_ref();
         let copies = rule.members.iter().filter(|member| {
             let m = member.0 as usize - 1;
-            holds(store.node(self.nodes[m]))
+            let holder = store.node(self.nodes[m]);
+            let now = holder.synced >= upto && holder.log[upto - 1] == *last;
+            // What a replaced disk had said was true (`check_claims`).
+            let replaced = |c: &&(NodeId, u64, Lsn)| {
+                c.0 == **member && c.1 != incarnation(m, holder.wipes) && c.2.0 as usize >= upto
+            };
+            now || reign.is_some_and(|reign| reign.cursors.iter().find(replaced).is_some())
         });
         if copies.count() < rule.copies as usize {
             return broken(format!(
@@ -188,6 +222,45 @@ impl World {
             ));
         }
         Ok(())
+    }
+
+    /// Before the disk of node `i` is replaced: whatever the newest reign believes of it, or may hear
+    /// from it yet, is true. And the rule in force by now is recorded.
+    pub(super) fn check_claims(&mut self, store: &Store, i: usize) -> Result<(), Violation> {
+        let newest = self.ghost.winners.last().map(|(epoch, _)| *epoch);
+        let own = store.node(self.nodes[i]);
+        let mut said = Vec::new();
+        for number in &self.net {
+            let msg = store.message(*number);
+            if let Body::Ack { ack, .. } = &msg.body
+                && msg.from == i
+                && Some(ack.epoch) == newest
+            {
+                said.push((msg.to, ack.synced));
+            }
+        }
+        for p in 0..self.nodes.len() {
+            let reign = store.outline(self.nodes[p]).reign.as_ref();
+            let Some(reign) = reign.filter(|reign| Some(reign.epoch) == newest) else {
+                continue;
+            };
+            self.note_rule(store, p)?;
+            let number = incarnation(i, own.wipes);
+            let of_it = |c: &&(NodeId, u64, Lsn)| c.0 == id(i) && c.1 == number;
+            said.extend(reign.cursors.iter().filter(of_it).map(|c| (p, c.2)));
+        }
+        let wrong = said.into_iter().find(|(p, synced)| {
+            let (upto, theirs) = (synced.0 as usize, &store.node(self.nodes[*p]).log);
+            own.synced < upto || theirs.len() < upto || own.log[..upto] != theirs[..upto]
+        });
+        match wrong {
+            Some((p, synced)) => broken(format!(
+                "node {} counts on LSN {synced:?} of node {}, which it does not hold",
+                p + 1,
+                i + 1
+            )),
+            None => Ok(()),
+        }
     }
 
     /// What must hold between nodes.

@@ -2,7 +2,7 @@
 //! node changing is said, what only makes a node able to do more is heard, and what can never
 //! matter again is forgotten. `docs/model-exhaustive.md` argues each.
 
-use understudy::replica::{Ack, Message, Mode, RecordedRule, RuleId};
+use understudy::replica::{Ack, Message, Mode, RuleId};
 use understudy::units::{Epoch, Lsn, NodeId};
 
 use super::message::{Body, Msg};
@@ -358,46 +358,27 @@ impl World {
         }
     }
 
-    /// What replaced disks held is asked for until it is released, and what they had recorded until
-    /// something is released under it, by the newest reign: no other may release.
+    /// What replaced disks had recorded is asked for until it is in force in the newest reign: no
+    /// other may release.
     fn forget_past(&mut self, store: &mut Store) -> Result<(), Violation> {
         let newest = self.ghost.winners.last().map(|(epoch, _)| *epoch);
+        let reigns = self.nodes.iter().any(|number| {
+            let reign = store.outline(*number).reign.as_ref();
+            reign.map(|reign| reign.epoch) == newest
+        });
+        let current = |rule: &RuleId| reigns && Some(rule.epoch) == newest;
+        self.ghost.ruled = self.ghost.ruled.filter(current);
         for i in 0..self.nodes.len() {
             let past = &store.node(self.nodes[i]).past;
-            if past.is_empty() {
-                continue;
-            }
-            let held = past.iter().any(|past| !past.held.is_empty());
-            let released = &self.ghost.released;
-            let asked =
-                |past: &Past| !released.starts_with(&past.held) && self.counts_copy(store, i, past);
-            let held = held && !past.iter().any(asked);
-            let ruled = |rule: RuleId| Some(rule) <= self.ghost.ruled || Some(rule.epoch) < newest;
-            let recorded = past.iter().any(|past| past.recorded.is_some());
-            let recorded = recorded && past.iter().all(|past| past.recorded.is_none_or(ruled));
-            if held {
-                self.one(store, i, Step::ForgetHeld)?;
-            }
-            if recorded {
-                self.one(store, i, Step::ForgetRecorded)?;
+            let asked = |past: &Past| {
+                let open = Some(past.recorded) > self.ghost.ruled;
+                open && reigns && Some(past.recorded.epoch) >= newest
+            };
+            if !past.is_empty() && !past.iter().any(asked) {
+                self.one(store, i, Step::ForgetPast)?;
             }
         }
         Ok(())
-    }
-
-    /// Whether a primary may yet count what this replaced disk of node `i` acknowledged.
-    fn counts_copy(&self, store: &Store, i: usize, past: &Past) -> bool {
-        let named = |p: &u32| {
-            let outline = store.outline(*p);
-            let cursor =
-                |c: &(NodeId, u64, Lsn)| c.0 == super::node::id(i) && c.1 == past.incarnation;
-            let reign = outline.reign.as_ref();
-            let rule = reign.and_then(|reign| reign.rule.as_ref());
-            let counts =
-                |rule: &RecordedRule| rule.rule.counts(super::node::id(i), past.incarnation);
-            reign.is_some_and(|reign| reign.cursors.iter().any(cursor)) || rule.is_some_and(counts)
-        };
-        self.nodes.iter().any(named)
     }
 
     /// Whether another rule may be wanted and sent, and another order given. In sync mode, only a

@@ -208,6 +208,9 @@ impl World {
             Event::One(i, step) => {
                 match step {
                     Step::Crash | Step::Wipe => {
+                        if step == Step::Wipe {
+                            next.check_claims(store, i)?;
+                        }
                         next.spent.faults += 1;
                         next.spent.wipes += u8::from(step == Step::Wipe);
                         next.net.retain(|msg| store.message(*msg).to != i);
