@@ -4,7 +4,7 @@ use understudy::replica::{Level, RecordedRule, RuleId};
 use understudy::units::{Epoch, Lsn, NodeId};
 
 use super::message::Body;
-use super::node::{Node, id, incarnation};
+use super::node::{Node, id, incarnation, stream};
 use super::store::Store;
 use super::world::{Bounds, World};
 
@@ -229,11 +229,13 @@ impl World {
     pub(super) fn check_claims(&mut self, store: &Store, i: usize) -> Result<(), Violation> {
         let newest = self.ghost.winners.last().map(|(epoch, _)| *epoch);
         let own = store.node(self.nodes[i]);
+        let disk = incarnation(i, own.wipes);
         let mut said = Vec::new();
         for number in &self.net {
             let msg = store.message(*number);
-            if let Body::Ack { ack, .. } = &msg.body
+            if let Body::Ack { stream: own, ack } = &msg.body
                 && msg.from == i
+                && *own == stream(disk)
                 && Some(ack.epoch) == newest
             {
                 said.push((msg.to, ack.synced));
@@ -245,8 +247,7 @@ impl World {
                 continue;
             };
             self.note_rule(store, p)?;
-            let number = incarnation(i, own.wipes);
-            let of_it = |c: &&(NodeId, u64, Lsn)| c.0 == id(i) && c.1 == number;
+            let of_it = |c: &&(NodeId, u64, Lsn)| c.0 == id(i) && c.1 == disk;
             said.extend(reign.cursors.iter().filter(of_it).map(|c| (p, c.2)));
         }
         let wrong = said.into_iter().find(|(p, synced)| {

@@ -97,8 +97,9 @@ pub struct Store {
 impl Store {
     pub fn new(cluster: Cluster, bounds: &Bounds) -> Store {
         Store {
-            // Of two replaced disks a primary admits that of the lower number first.
-            symmetric: cluster.data == 3 && bounds.wipes < 2,
+            // Of two replaced disks a primary admits that of the lower number first, and of two equal
+            // standbys it hands over to that of the higher.
+            symmetric: cluster.data == 3 && bounds.wipes < 2 && bounds.orders == 0,
             cluster,
             nodes: Table::new(),
             known: Vec::new(),
