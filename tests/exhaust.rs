@@ -21,6 +21,7 @@ fn bounds() -> Bounds {
         records: number("EXHAUST_RECORDS", 2) as usize,
         faults: number("EXHAUST_FAULTS", 1) as u8,
         wipes: number("EXHAUST_WIPES", 1) as u8,
+        crashes: number("EXHAUST_CRASHES", 2) as u8,
         changes: number("EXHAUST_CHANGES", 1) as u8,
         orders: number("EXHAUST_ORDERS", 0) as u8,
         lazy_sync: number("EXHAUST_LAZY_SYNC", 0) == 1,
@@ -28,7 +29,7 @@ fn bounds() -> Bounds {
 }
 
 fn exhaust_all(name: &str, cluster: Cluster, bounds: Bounds) {
-    let limit = number("EXHAUST_STATES", 50_000_000) as usize;
+    let limit = number("EXHAUST_STATES", 200_000_000) as usize;
     let outcome = search::exhaust(cluster, bounds, limit);
     println!("{name}: {outcome}");
     assert!(outcome.found.is_none(), "{name}: {outcome}");
@@ -99,6 +100,7 @@ mod mutants {
                 records,
                 faults: 1,
                 wipes: 1,
+                crashes: 1,
                 changes: 1,
                 orders: 0,
                 lazy_sync: false,

@@ -39,8 +39,13 @@ impl Spent {
         let gone = (self.faults == 0) == (other.faults == 0) || other.changes >= bounds.changes;
         gone && self.faults <= other.faults
             && self.wipes <= other.wipes
+            && (self.crashes() <= other.crashes() || bounds.crashes >= bounds.faults)
             && self.changes <= other.changes
             && self.orders <= other.orders
+    }
+
+    pub fn crashes(&self) -> u8 {
+        self.faults - self.wipes
     }
 
     /// How much in all.

@@ -23,6 +23,8 @@ pub struct Bounds {
     pub faults: u8,
     /// Wiped disks among them.
     pub wipes: u8,
+    /// Crashes among them.
+    pub crashes: u8,
     /// Rules sent after a reign's first.
     pub changes: u8,
     /// Step-downs and switchovers.
@@ -98,7 +100,9 @@ impl World {
             out.push(Event::One(i, Step::Begin));
         }
         if self.spent.faults < bounds.faults {
-            out.push(Event::One(i, Step::Crash));
+            if self.spent.crashes() < bounds.crashes {
+                out.push(Event::One(i, Step::Crash));
+            }
             if self.spent.wipes < bounds.wipes {
                 out.push(Event::One(i, Step::Wipe));
             }
