@@ -47,10 +47,6 @@ impl Msg {
         matches!(self.message(), Some(Message::BeatAnswer(answer)) if answer.lease)
     }
 
-    pub fn is_beat(&self) -> bool {
-        matches!(self.message(), Some(Message::Beat(_)))
-    }
-
     pub fn is_vote(&self) -> bool {
         matches!(self.message(), Some(Message::Vote { .. }))
     }

@@ -37,7 +37,7 @@ impl Images {
         }
     }
 
-    fn of(&self, number: u32) -> u32 {
+    pub fn of(&self, number: u32) -> u32 {
         self.0[number as usize]
     }
 }
@@ -50,14 +50,6 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    pub fn node(&self, number: u32) -> u32 {
-        self.nodes.of(number)
-    }
-
-    pub fn message(&self, number: u32) -> u32 {
-        self.messages.of(number)
-    }
-
     /// What two mirrored steps came to. A node may speak to its peers in any order, so messages
     /// are paired by receiver.
     pub fn tie(&mut self, one: &Effect, other: &Effect, messages: &[Rc<Msg>]) {
@@ -79,7 +71,7 @@ impl Mirror {
 
     /// Of `world` and its image the one to keep, and whether it is the image.
     pub fn smaller(&self, world: World) -> (World, bool) {
-        let nodes = [0, 2, 1].map(|i| self.node(world.nodes[i]));
+        let nodes = [0, 2, 1].map(|i| self.nodes.of(world.nodes[i]));
         if *world.nodes < nodes[..] {
             return (world, false);
         }
@@ -88,7 +80,7 @@ impl Mirror {
         image
             .net
             .iter_mut()
-            .for_each(|msg| *msg = self.message(*msg));
+            .for_each(|msg| *msg = self.messages.of(*msg));
         image.net.sort_unstable();
         for (_, winner) in &mut image.ghost.winners {
             *winner = place(*winner);

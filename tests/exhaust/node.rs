@@ -42,7 +42,7 @@ pub fn stream(incarnation: u64) -> u64 {
     1 + incarnation / 100
 }
 
-/// One number for all processes of a node: see `World::settle_leases` for what R15 comes to.
+/// One number for all processes of a node: see `World::end_vain_promises` for what R15 comes to.
 fn process(i: usize) -> u64 {
     i as u64 + 1
 }

@@ -23,6 +23,13 @@ pub struct Ghost {
     pub ruled: Option<RuleId>,
 }
 
+impl Ghost {
+    /// The newest epoch won.
+    pub fn newest(&self) -> Option<Epoch> {
+        self.winners.last().map(|(epoch, _)| *epoch)
+    }
+}
+
 /// What has been used up of the bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Spent {
@@ -44,6 +51,7 @@ impl Spent {
             && self.orders <= other.orders
     }
 
+    /// Faults that left the disk alone.
     pub fn crashes(&self) -> u8 {
         self.faults - self.wipes
     }
@@ -77,7 +85,7 @@ impl World {
             let log = &store.node(self.nodes[i]).log;
             // A candidate may hear its last vote when a later epoch reigns already. It lacks what
             // that one released, and never gets a lease to release anything itself.
-            let newest = self.ghost.winners.last().map(|(epoch, _)| *epoch);
+            let newest = self.ghost.newest();
             if newest == Some(epoch) && !log.starts_with(&self.ghost.released) {
                 let released = &self.ghost.released;
                 return broken(format!(
@@ -121,7 +129,7 @@ impl World {
 
     fn note_released(&mut self, store: &Store, i: usize, upto: usize) -> Result<(), Violation> {
         let (node, log) = (i + 1, &store.node(self.nodes[i]).log);
-        let newest = self.ghost.winners.last().map(|(epoch, _)| *epoch);
+        let newest = self.ghost.newest();
         let own = self.ghost.winners.iter().rev().find(|(_, who)| *who == i);
         if upto > log.len() {
             return broken(format!("node {node} released LSN {upto} beyond its log"));
@@ -145,7 +153,7 @@ impl World {
 
     /// R5: the rule in force in the newest reign, if it is node `i`'s: a majority has recorded it.
     fn note_rule(&mut self, store: &Store, i: usize) -> Result<(), Violation> {
-        let newest = self.ghost.winners.last().map(|(epoch, _)| *epoch);
+        let newest = self.ghost.newest();
         let reign = store.outline(self.nodes[i]).reign.as_ref();
         let reign = reign.filter(|reign| reign.recorded && Some(reign.epoch) == newest);
         let Some(recorded) = reign.and_then(|reign| reign.rule.as_ref()) else {
@@ -216,10 +224,10 @@ impl World {
             let holder = store.node(self.nodes[m]);
             let now = holder.synced >= upto && holder.log[upto - 1] == *last;
             // What a replaced disk had said was true (`check_claims`).
-            let replaced = |c: &&(NodeId, u64, Lsn)| {
+            let replaced = |c: &(NodeId, u64, Lsn)| {
                 c.0 == **member && c.1 != incarnation(m, holder.wipes) && c.2.0 as usize >= upto
             };
-            now || reign.is_some_and(|reign| reign.cursors.iter().find(replaced).is_some())
+            now || reign.is_some_and(|reign| reign.cursors.iter().any(replaced))
         });
         if copies.count() < rule.copies as usize {
             return broken(format!(
@@ -232,7 +240,7 @@ impl World {
     /// Before the disk of node `i` is replaced: whatever the newest reign believes of it, or may hear
     /// from it yet, is true. And the rule in force by now is recorded.
     pub(super) fn check_claims(&mut self, store: &Store, i: usize) -> Result<(), Violation> {
-        let newest = self.ghost.winners.last().map(|(epoch, _)| *epoch);
+        let newest = self.ghost.newest();
         let own = store.node(self.nodes[i]);
         let disk = incarnation(i, own.wipes);
         let mut said = Vec::new();
@@ -279,7 +287,7 @@ impl World {
         if live.len() > 1 {
             return broken(format!("live leases of two primaries: nodes {live:?}"));
         }
-        let newest = self.ghost.winners.last().map(|(epoch, _)| *epoch);
+        let newest = self.ghost.newest();
         for (i, number) in self.nodes.iter().enumerate() {
             let (node, outline) = (store.node(*number), store.outline(*number));
             let upto = outline.released.0 as usize;

@@ -323,7 +323,7 @@ impl Search {
         outcome.states += 1;
         outcome.depth = outcome.depth.max(depth.into());
         outcome.most_in_flight = outcome.most_in_flight.max(world.net.len());
-        let newest = world.ghost.winners.last().map_or(0, |(epoch, _)| epoch.0);
+        let newest = world.ghost.newest().map_or(0, |epoch| epoch.0);
         outcome.newest_epoch = outcome.newest_epoch.max(newest);
         let mut links = [0_usize; 9];
         for number in &world.net {

@@ -6,7 +6,7 @@ use understudy::replica::{Ack, Message, Mode, RuleId};
 use understudy::units::{Epoch, Lsn, NodeId};
 
 use super::message::{Body, Msg};
-use super::node::{Past, Step};
+use super::node::{Past, Step, id, incarnation};
 use super::oracle::Violation;
 use super::store::Store;
 use super::world::{Bounds, World};
@@ -58,7 +58,7 @@ impl World {
         self.forget_past(store)?;
         loop {
             let began = self.nodes.clone();
-            self.settle_leases(store, bounds, &settled)?;
+            self.settle(store, bounds, &settled)?;
             let now = Settled {
                 nodes: self.nodes.clone(),
                 net: self.net.clone(),
@@ -80,9 +80,9 @@ impl World {
             }
             settled = now;
         }
-        let mut net = std::mem::take(&mut self.net);
-        net.retain(|number| !self.is_answered(store, bounds, store.message(*number)));
-        self.net = net;
+        self.keep_messages(|world, number| {
+            !world.is_answered(store, bounds, store.message(number))
+        });
         self.forget_leaders(store, bounds)?;
         self.forget_content(store);
         Ok(())
@@ -94,25 +94,20 @@ impl World {
     fn forget_content(&mut self, store: &mut Store) {
         for number in self.net.clone() {
             let msg = store.message(number);
-            let (from, to) = (
-                store.outline(self.nodes[msg.from]).reign.as_ref(),
-                store.outline(self.nodes[msg.to]).reign.as_ref(),
-            );
             let heeded = match msg.message() {
                 Some(Message::Beat(beat)) => {
-                    let reigns = from.is_some_and(|reign| reign.epoch == beat.epoch);
+                    let reigns = self.reigns(store, msg.from, beat.epoch);
                     beat.released == Lsn::ZERO || (msg.to < store.cluster.data && reigns)
                 }
                 Some(Message::BeatAnswer(answer)) => {
-                    let outstanding = to.and_then(|reign| reign.outstanding);
+                    let reign = store.outline(self.nodes[msg.to]).reign.as_ref();
+                    let outstanding = reign.and_then(|reign| reign.outstanding);
                     answer.rule.is_none() || answer.lease || outstanding == answer.rule
                 }
                 _ => true,
             };
             if !heeded {
-                self.net.retain(|other| *other != number);
-                let plain = store.rewrite(number, Msg::without_content);
-                self.put(plain);
+                self.rewrite(store, number, Msg::without_content);
             }
         }
     }
@@ -123,22 +118,19 @@ impl World {
         if self.to_come(store, bounds).1 {
             return Ok(());
         }
-        self.check(store)?;
         for i in 0..self.nodes.len() {
             let outline = store.outline(self.nodes[i]);
             let Some(epoch) = outline.leader else {
                 continue;
             };
-            let reigns = |p: &u32| {
-                let reign = store.outline(*p).reign.as_ref();
-                reign.is_some_and(|reign| reign.epoch == epoch)
-            };
-            if outline.reign.is_none() && !self.nodes.iter().any(reigns) {
+            let lives = (0..self.nodes.len()).any(|p| self.reigns(store, p, epoch));
+            if outline.reign.is_none() && !lives {
                 let step = if outline.voted {
                     Step::ForgetLeader
                 } else {
                     Step::ForgetStream
                 };
+                self.check(store)?;
                 self.one(store, i, step)?;
             }
         }
@@ -159,9 +151,9 @@ impl World {
         }
     }
 
-    /// A promise under way to its primary counts at once, and one that no primary counts on, nor
-    /// can, is over. See `docs/model-exhaustive.md` for why nothing is lost by it.
-    fn settle_leases(
+    /// One pass over all that is done at once. See `docs/model-exhaustive.md` for why nothing is lost
+    /// by it.
+    fn settle(
         &mut self,
         store: &mut Store,
         bounds: &Bounds,
@@ -176,6 +168,21 @@ impl World {
         for number in self.net.clone() {
             self.learn_beat(store, bounds, number, settled)?;
         }
+        self.count_promises(store, bounds, settled)?;
+        self.hear_gains(store, bounds, settled)?;
+        for i in 0..store.cluster.data {
+            self.match_early(store, bounds, i)?;
+        }
+        self.end_vain_promises(store, bounds)
+    }
+
+    /// A promise under way to its primary counts.
+    fn count_promises(
+        &mut self,
+        store: &mut Store,
+        bounds: &Bounds,
+        settled: &Settled,
+    ) -> Result<(), Violation> {
         for number in self.net.clone() {
             let msg = store.message(number);
             let (from, to) = (msg.from, msg.to);
@@ -185,7 +192,7 @@ impl World {
             {
                 continue;
             }
-            let id = super::node::id(from);
+            let id = id(from);
             let reign = store.outline(self.nodes[to]).reign.as_ref();
             let news = reign.is_some_and(|r| !r.credits.contains(&id) && !r.dead.contains(&id));
             if !news {
@@ -197,6 +204,15 @@ impl World {
                 self.one(store, to, Step::Hear(number))?;
             }
         }
+        Ok(())
+    }
+
+    fn hear_gains(
+        &mut self,
+        store: &mut Store,
+        bounds: &Bounds,
+        settled: &Settled,
+    ) -> Result<(), Violation> {
         for number in self.net.clone() {
             let msg = store.message(number);
             let to = msg.to;
@@ -207,11 +223,13 @@ impl World {
                 self.one(store, to, Step::Hear(number))?;
             }
         }
-        for i in 0..store.cluster.data {
-            self.match_early(store, bounds, i)?;
-        }
+        Ok(())
+    }
+
+    /// A promise that no primary counts on, nor can, is over.
+    fn end_vain_promises(&mut self, store: &mut Store, bounds: &Bounds) -> Result<(), Violation> {
         for i in 0..self.nodes.len() {
-            let id = super::node::id(i);
+            let id = id(i);
             let counted = |p: usize| {
                 let reign = store.outline(self.nodes[p]).reign.as_ref();
                 let credited = reign.is_some_and(|reign| reign.credits.contains(&id));
@@ -235,10 +253,9 @@ impl World {
     /// not want another rule.
     fn gains(&self, store: &Store, bounds: &Bounds, p: usize) -> bool {
         let reign = store.outline(self.nodes[p]).reign.as_ref();
-        let spent = self.spent.changes >= bounds.changes;
-        let mode = store.cluster.mode;
-        let ordered = self.spent.orders < bounds.orders;
-        reign.is_some_and(|r| r.calm && (mode == Mode::Sync || (spent && !(r.alone && ordered))))
+        let sync = store.cluster.mode == Mode::Sync;
+        let (rules, orders) = self.to_come(store, bounds);
+        reign.is_some_and(|r| r.calm && (sync || !(rules || (r.alone && orders))))
     }
 
     /// What a heartbeat of the reign that this voter has promised itself to, and given its vote to or
@@ -275,7 +292,7 @@ impl World {
             return Ok(());
         }
         let reign = store.outline(self.nodes[from]).reign.as_ref();
-        let id = super::node::id(to);
+        let id = id(to);
         if reign.is_some_and(|r| r.epoch == epoch && r.calm && !r.dead.contains(&id)) {
             return self.one(store, to, Step::Hear(number));
         }
@@ -305,9 +322,9 @@ impl World {
         if !self.gains(store, bounds, p) {
             return self.match_again(store, bounds, i, p, epoch);
         }
-        let number = super::node::incarnation(i, own.wipes);
+        let number = incarnation(i, own.wipes);
         let reign = store.outline(self.nodes[p]).reign.as_ref();
-        let own_cursor = |c: &&(NodeId, u64, Lsn)| c.0 == super::node::id(i);
+        let own_cursor = |c: &&(NodeId, u64, Lsn)| c.0 == id(i);
         let cursor = reign.and_then(|reign| reign.cursors.iter().find(own_cursor));
         let less = |c: &(NodeId, u64, Lsn)| c.1 == number && c.2.0 as usize <= own.synced;
         if cursor.is_none_or(less) {
@@ -361,10 +378,10 @@ impl World {
     /// What replaced disks had recorded is asked for until it is in force in the newest reign: no
     /// other may release.
     fn forget_past(&mut self, store: &mut Store) -> Result<(), Violation> {
-        let newest = self.ghost.winners.last().map(|(epoch, _)| *epoch);
-        let reigns = self.nodes.iter().any(|number| {
-            let reign = store.outline(*number).reign.as_ref();
-            reign.map(|reign| reign.epoch) == newest
+        let newest = self.ghost.newest();
+        let reigns = newest.is_some_and(|epoch| {
+            let mut nodes = 0..self.nodes.len();
+            nodes.any(|p| self.reigns(store, p, epoch))
         });
         let current = |rule: &RuleId| reigns && Some(rule.epoch) == newest;
         self.ghost.ruled = self.ghost.ruled.filter(current);
@@ -400,22 +417,23 @@ impl World {
         let proposed =
             reign.is_some_and(|r| r.outstanding.is_some() && r.outstanding == answer.rule);
         let rule = reign.and_then(|reign| reign.rule.as_ref());
-        let counted = rule.is_some_and(|rule| {
-            rule.rule
-                .counts(super::node::id(msg.from), msg.incarnation())
-        });
+        let counted = rule.is_some_and(|rule| rule.rule.counts(id(msg.from), msg.incarnation()));
         let rules = bounds.changes.saturating_sub(self.spent.changes);
-        let heeded = rules == 0 || (rules == 1 && counted);
-        heeded && !answer.lease && answer.promised <= answer.epoch && !proposed
+        let needless = rules == 0 || (rules == 1 && counted);
+        needless && !answer.lease && answer.promised <= answer.epoch && !proposed
     }
 
     fn forget_dead(&mut self, store: &Store, bounds: &Bounds, settled: &Settled) {
-        let mut net = std::mem::take(&mut self.net);
-        net.retain(|number| {
-            let msg = store.message(*number);
-            let same = settled.node(self, msg.from) && settled.is_settled(self, *number, msg.to);
-            same || !self.is_dead(store, bounds, msg)
+        self.keep_messages(|world, number| {
+            let msg = store.message(number);
+            let same = settled.node(world, msg.from) && settled.is_settled(world, number, msg.to);
+            same || !world.is_dead(store, bounds, msg)
         });
+    }
+
+    fn keep_messages(&mut self, keep: impl Fn(&World, u32) -> bool) {
+        let mut net = std::mem::take(&mut self.net);
+        net.retain(|number| keep(self, *number));
         self.net = net;
     }
 
@@ -426,8 +444,7 @@ impl World {
             store.outline(self.nodes[msg.to]),
         );
         let reign = to.reign.as_ref();
-        let reigns = |epoch: Epoch| reign.is_some_and(|reign| reign.epoch == epoch);
-        let sender_reigns = |epoch: Epoch| from.reign.as_ref().is_some_and(|r| r.epoch == epoch);
+        let reigns = |epoch: Epoch| self.reigns(store, msg.to, epoch);
         let (rules, orders) = self.to_come(store, bounds);
         let Some(message) = msg.message() else {
             let wanted = |ack: &Ack| {
@@ -448,7 +465,7 @@ impl World {
                 ballot,
             } => {
                 let wipes = store.node(self.nodes[msg.to]).wipes;
-                let of_this_disk = *candidate == super::node::incarnation(msg.to, wipes);
+                let of_this_disk = *candidate == incarnation(msg.to, wipes);
                 if !of_this_disk && store.cluster.counts_votes_by_disk() {
                     return true;
                 }
@@ -462,7 +479,7 @@ impl World {
             }
             Message::Beat(beat) => {
                 to.abdicated >= beat.epoch
-                    || (to.promised > beat.epoch && !sender_reigns(beat.epoch))
+                    || (to.promised > beat.epoch && !self.reigns(store, msg.from, beat.epoch))
             }
             Message::Propose { epoch, rule } => {
                 let known = to.recorded >= Some(rule.id);

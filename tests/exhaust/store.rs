@@ -142,7 +142,7 @@ impl Store {
         }
         let effect = self.run(i, node, step);
         if self.symmetric {
-            let (other, mirrored) = (self.mirror.node(node), self.mirrored(step));
+            let (other, mirrored) = (self.mirror.nodes.of(node), self.mirrored(step));
             let there = mirror::place(i);
             let twin = match self.known_step(other, mirrored) {
                 Some(twin) => twin,
@@ -183,7 +183,7 @@ impl Store {
 
     fn mirrored(&self, step: Step) -> Step {
         match step {
-            Step::Hear(message) => Step::Hear(self.mirror.message(message)),
+            Step::Hear(message) => Step::Hear(self.mirror.messages.of(message)),
             Step::EndCredit(voter) => Step::EndCredit(mirror::place(voter)),
             Step::Gone(peer) => Step::Gone(mirror::place(peer)),
             Step::Followed(standby, wipes, epoch) => {
@@ -197,7 +197,7 @@ impl Store {
     pub fn rewrite(&mut self, message: u32, form: impl Fn(&Msg) -> Msg) -> u32 {
         let number = self.messages.number(form(self.message(message))).0;
         if self.symmetric {
-            let other = self.mirror.message(message);
+            let other = self.mirror.messages.of(message);
             let other = self.messages.number(form(self.message(other))).0;
             self.mirror.messages.tie(number, other);
         }

@@ -269,9 +269,7 @@ impl World {
         for number in answers {
             let msg = store.message(number);
             if (msg.from, msg.to) == (voter, p) && msg.is_promise() {
-                self.net.retain(|other| *other != number);
-                let stale = store.rewrite(number, Msg::without_lease);
-                self.put(stale);
+                self.rewrite(store, number, Msg::without_lease);
             }
         }
         self.one(store, p, Step::EndCredit(voter))
@@ -353,6 +351,19 @@ impl World {
         if let Err(place) = self.net.binary_search(&message) {
             self.net.insert(place, message);
         }
+    }
+
+    /// A message under way takes another form.
+    pub(super) fn rewrite(&mut self, store: &mut Store, message: u32, form: fn(&Msg) -> Msg) {
+        self.net.retain(|other| *other != message);
+        let form = store.rewrite(message, form);
+        self.put(form);
+    }
+
+    /// Whether node `p` reigns in `epoch`.
+    pub(super) fn reigns(&self, store: &Store, p: usize, epoch: Epoch) -> bool {
+        let reign = store.outline(self.nodes[p]).reign.as_ref();
+        reign.is_some_and(|reign| reign.epoch == epoch)
     }
 
     pub(super) fn one(&mut self, store: &mut Store, i: usize, step: Step) -> Result<(), Violation> {
