@@ -114,6 +114,15 @@ fn message() -> impl Strategy<Value = StreamMessage> {
             })
         }),
         "[ -~äöü]{0,100}".prop_map(|reason| StreamMessage::Refused { reason }),
+        prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..40).prop_map(|keys| {
+            let keys = keys.into_iter().map(Bytes::from).collect();
+            StreamMessage::Repair { keys }
+        }),
+        (lsn(), any::<u32>(), bytes(0)).prop_map(|(at, keys, effects)| StreamMessage::Values {
+            at,
+            keys,
+            effects
+        }),
     ]
 }
 
@@ -187,6 +196,7 @@ proptest! {
         // These bodies end with bytes of any number; only their fixed part can be cut.
         let fixed_bytes = match &message {
             StreamMessage::Wal { .. } | StreamMessage::SnapshotChunk { .. } => 8,
+            StreamMessage::Values { .. } => 12,
             StreamMessage::Refused { .. } => return Ok(()),
             _ => frame.body.len(),
         };
@@ -323,6 +333,8 @@ fn the_limits_are_what_the_formats_page_says() {
     assert_eq!(FrameKind::Control.max_body_bytes(), 65_536);
     assert_eq!(FrameKind::SnapshotChunk.max_body_bytes(), 1_048_584);
     assert_eq!(MAX_WAL_FRAME_BYTES, 75_497_480);
+    assert_eq!(FrameKind::Repair.max_body_bytes(), 69_206_028);
+    assert_eq!(FrameKind::Values.max_body_bytes(), 69_206_028);
 }
 
 #[test]

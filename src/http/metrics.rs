@@ -159,6 +159,21 @@ fn counters(server: &Shared, registry: &mut Registry) {
             Stats::get(&stats.discarded),
         ),
         (
+            "repaired_keys",
+            "Keys set to the primary's values on rejoining since this node started",
+            Stats::get(&stats.repaired_keys),
+        ),
+        (
+            "repaired_bytes",
+            "Bytes of those keys and values",
+            Stats::get(&stats.repaired_bytes),
+        ),
+        (
+            "stream_received_bytes",
+            "Bytes of records, repairs and copies that came from a primary",
+            Stats::get(&stats.stream_received),
+        ),
+        (
             "unconfirmed_writes",
             "Writes answered -UNCONFIRMED",
             Stats::get(&stats.unconfirmed),

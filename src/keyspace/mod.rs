@@ -20,6 +20,7 @@ mod effects;
 mod expiry;
 mod pending;
 mod plan;
+mod repair;
 mod scan;
 mod tables;
 mod walk;
@@ -27,6 +28,7 @@ mod walk;
 pub use apply::Flushed;
 pub use effects::{Effect, EffectError, EffectIter, Effects};
 pub use plan::Plan;
+pub use repair::Touched;
 pub use walk::WalkCursor;
 
 use crate::units::{Lsn, Millis};

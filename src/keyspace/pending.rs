@@ -93,6 +93,18 @@ impl Pending {
         }
     }
 
+    /// The records behind `lsn` are taken back; others will have their numbers.
+    pub(super) fn rewind(&mut self, lsn: Lsn) {
+        self.queue.retain(|(at, _)| *at <= lsn);
+        self.by_key = self.queue.iter().map(|(at, hash)| (*hash, *at)).collect();
+        if self.flush > lsn {
+            // An earlier one may lie between; to wait for all is safe.
+            self.flush = lsn;
+        }
+        self.newest = self.newest.min(lsn);
+        self.pruned = self.pruned.min(lsn);
+    }
+
     pub(super) fn prune(&mut self, released: Lsn) {
         self.pruned = self.pruned.max(released);
         while let Some((lsn, hash)) = self.queue.front().copied()
@@ -137,6 +149,27 @@ mod tests {
         assert_eq!(pending.newest_of(1), Lsn(5));
         pending.prune(Lsn(5));
         assert_eq!(pending.newest_of(1), Lsn::ZERO);
+    }
+
+    #[test]
+    fn what_is_taken_back_is_waited_for_no_more_and_what_was_before_still_is() {
+        let mut pending = Pending::default();
+        for (lsn, hash) in [(4, 10), (5, 20), (6, 10), (7, 30)] {
+            pending.touch(hash, Lsn(lsn));
+            pending.advance(Lsn(lsn));
+        }
+        pending.touch_all(Lsn(8));
+        pending.rewind(Lsn(5));
+        pending.prune(Lsn(3));
+        assert_eq!(pending.newest_of_all(), Lsn(5));
+        // The FLUSH's number stays, lowered: to wait for all is safe.
+        assert_eq!(
+            [10, 20, 30].map(|hash| pending.newest_of(hash)),
+            [Lsn(5); 3]
+        );
+        pending.flush = Lsn::ZERO;
+        let waits = [10, 20, 30].map(|hash| pending.newest_of(hash));
+        assert_eq!(waits, [Lsn(4), Lsn(5), Lsn::ZERO]);
     }
 
     #[test]

@@ -7,17 +7,20 @@
 //!
 //! Lock order: the driver's lock, then the log's. Nobody who holds the store's lock enters here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::config::Settings;
+use super::fitness::Unfit;
 use super::gate::{Gate, Serves};
 use super::guard::Guard;
 use super::host::{Host, Seen};
 use super::links::Word;
+use super::repair::Repair;
 use super::reports::{ExactLoss, Reports};
 use super::stats::Stats;
 use super::store::Store;
@@ -71,18 +74,6 @@ struct Driver {
     deadline: Micros,
 }
 
-/// What a node knows of the newest snapshot it stands on, and whether its keyspace is whole.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Standpoint {
-    /// The keyspace is exact once this is applied (a fuzzy snapshot's end).
-    pub(super) exact_from: Lsn,
-    /// The keyspace is being rebuilt.
-    pub(super) rebuilding: bool,
-    /// This node's reign ended and it has not caught up with another primary since: what it holds
-    /// may be long overtaken, and its old clients take it for the primary still.
-    pub(super) deposed: bool,
-}
-
 /// One node, shared by all its parts.
 pub struct Node {
     /// What the operator said.
@@ -112,7 +103,15 @@ pub struct Node {
     /// Held while history is rewritten and while it is applied: a reader's map of a segment that
     /// is being cut would be a SIGBUS.
     pub(super) rewriting: Mutex<()>,
-    pub(super) standpoint: Mutex<Standpoint>,
+    /// This node's reign ended and it has not caught up with another primary since: what it holds
+    /// may be long overtaken, and its old clients take it for the primary still.
+    pub(super) deposed: AtomicBool,
+    /// Keys that wait for their values (R28).
+    pub(super) repair: Mutex<Option<Repair>>,
+    /// A repair has all its values: the applier may go on.
+    pub(super) repaired: Notify,
+    /// Why this node does not stand; empty when it may.
+    pub(super) unfit: Mutex<BTreeSet<Unfit>>,
     /// The newest LSN that a reply of this process may have shown, and the epoch (R33).
     pub(super) shown: Mutex<(Epoch, Lsn)>,
     /// Cancelled when the node stops.
@@ -140,7 +139,6 @@ pub(super) struct Parts {
     pub(super) process: u64,
     pub(super) outboxes: BTreeMap<NodeId, mpsc::Sender<Word>>,
     pub(super) orders: mpsc::UnboundedSender<Order>,
-    pub(super) exact_from: Lsn,
     pub(super) history: mpsc::UnboundedSender<News>,
 }
 
@@ -197,11 +195,10 @@ impl Node {
             persist: Arc::default(),
             timer: Notify::new(),
             rewriting: Mutex::new(()),
-            standpoint: Mutex::new(Standpoint {
-                exact_from: parts.exact_from,
-                rebuilding: false,
-                deposed: false,
-            }),
+            deposed: AtomicBool::new(false),
+            repair: Mutex::default(),
+            repaired: Notify::new(),
+            unfit: Mutex::default(),
             shown: Mutex::new((Epoch::ZERO, Lsn::ZERO)),
             stopping: CancellationToken::new(),
             started: std::time::Instant::now(),
@@ -361,9 +358,7 @@ impl Node {
                 if let Ok(mut shown) = self.shown.lock() {
                     *shown = (epoch, gate.shown);
                 }
-                if let Ok(mut standpoint) = self.standpoint.lock() {
-                    standpoint.deposed = true;
-                }
+                self.deposed.store(true, Ordering::Release);
                 let _ = self.events.send(NodeEvent::ReignEnded(epoch));
                 self.order(Order::EndReign(epoch));
             }
@@ -447,13 +442,7 @@ impl Node {
     /// The digest of the keyspace and the record after which it is taken; `None` while the
     /// keyspace is not exact (a fuzzy snapshot without its log, a rebuild).
     pub fn digest(&self) -> Option<(ChainPoint, u64)> {
-        let standpoint = *self
-            .standpoint
-            .lock()
-            .expect("the standpoint is only read and set");
-        let (applied, digest) = self.store.digest();
-        let exact = !standpoint.rebuilding && applied.lsn >= standpoint.exact_from;
-        exact.then_some((applied, digest))
+        self.store.digest()
     }
 
     fn serves(&self, view: &View) -> Serves {
@@ -467,17 +456,12 @@ impl Node {
                 (true, false) => Serves::Primary,
             };
         }
-        let standpoint = *self
-            .standpoint
-            .lock()
-            .expect("the standpoint is only read and set");
         let applied = self.store.applied();
         // R19, R23: readers see only what is known to be released.
-        let known = !standpoint.deposed && applied <= view.released && view.released > Lsn::ZERO;
-        let exact = !standpoint.rebuilding
-            && applied >= standpoint.exact_from
-            && (known || !self.settings.keeps(Guard::R19));
-        if exact {
+        let deposed = self.deposed.load(Ordering::Acquire);
+        let known = !deposed && applied <= view.released && view.released > Lsn::ZERO;
+        let keeps = self.settings.keeps(Guard::R19);
+        if self.store.is_exact() && (known || !keeps) {
             Serves::Standby
         } else {
             Serves::Unsure
@@ -504,7 +488,8 @@ impl Node {
             None => self.enter([]),
             Some(why) => {
                 tracing::error!("{why}");
-                self.enter([Input::Fit(false), Input::StepDown(why.to_string())]);
+                self.unfit(Unfit::DiskFailed);
+                self.enter([Input::StepDown(why.to_string())]);
             }
         }
     }
@@ -537,7 +522,8 @@ pub(super) async fn run_persister(node: Arc<Node>, mut file: ControlFile) {
             Err(why) => {
                 // Never retried: what the disk holds now is not known.
                 tracing::error!("control state was not written: {why}");
-                node.enter([Input::Fit(false), Input::StepDown(why)]);
+                node.unfit(Unfit::DiskFailed);
+                node.enter([Input::StepDown(why)]);
                 return;
             }
         }

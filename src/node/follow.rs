@@ -1,13 +1,21 @@
 //! A standby's side of a stream: match logs, give up what the primary does not have, take records.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
 use super::driver::{News, Node};
+use super::fitness::Unfit;
 use super::guard::Guard;
 use super::lead::{StreamEnd, StreamReader, StreamWriter, next};
+use super::repair::{self, Undo};
 use super::reports::{Acknowledged, ExactLoss};
 use super::stats::Stats;
+use super::store::NEVER;
+use crate::keyspace::Keyspace;
 use crate::peer::{self, ConnectionKind, Follow, Matched, SnapshotOffer, StreamMessage, connect};
 use crate::replica::Input;
 use crate::units::{Epoch, Lsn, NodeId};
@@ -47,14 +55,19 @@ pub(super) async fn follow(
     };
     node.enter([Input::Matched { epoch }]);
     writer.push(epoch, &StreamMessage::Ready { from: from.next() })?;
+    if let Some(keys) = repair::next_ask(node) {
+        writer.push(epoch, &StreamMessage::Repair { keys })?;
+    }
     writer.flush().await?;
     tracing::info!(
         "following node {primary} in epoch {epoch} from LSN {}",
         from.next()
     );
+    // One question at a time.
+    let (ask, asks) = mpsc::channel(1);
     tokio::select! {
-        result = take_records(node, epoch, reader) => result,
-        result = send_acks(node, epoch, writer) => result,
+        result = take_records(node, epoch, reader, ask) => result,
+        result = send_acks(node, epoch, writer, asks) => result,
         () = other_leader(node, primary, epoch) => Ok(()),
     }
 }
@@ -128,12 +141,14 @@ fn accept_match(node: &Arc<Node>, primary: NodeId, matched: &Matched) -> Result<
              damaged; run `understudy wal verify` on both"
         )));
     }
+    let undo;
     if fork < log.end().lsn {
         let reaches = reaches_back(node, fork)?;
         if !reaches {
             let why = "no snapshot reaches back behind the fork; taking a full copy";
             may_give_up_log(node, why)?;
         }
+        undo = repair::plan(node, fork)?;
         give_up(node, primary, fork)?;
         // R29: a snapshot beyond the fork goes first, and durably; with the log cut before it, a
         // crash in between left a node that could not start.
@@ -142,16 +157,18 @@ fn accept_match(node: &Arc<Node>, primary: NodeId, matched: &Matched) -> Result<
         }
         log.truncate_after(fork)?;
     } else {
+        undo = repair::plan(node, fork)?;
         tell_nothing_lost(node, primary, at);
     }
-    if node.store.applied() > fork {
-        rebuild(node)?;
+    match undo {
+        Undo::Nothing => {}
+        Undo::Keys(keys) => repair::begin(node, at, keys, matched.appended),
+        Undo::Replay => rebuild(node)?,
     }
-    if let Ok(mut standpoint) = node.standpoint.lock()
-        && std::mem::take(&mut standpoint.deposed)
-    {
+    if node.deposed.load(Ordering::Acquire) {
         // A deposed primary serves reads again once it has all that there was at this moment.
-        standpoint.exact_from = standpoint.exact_from.max(matched.appended);
+        node.store.raise_exact_from(matched.appended);
+        node.deposed.store(false, Ordering::Release);
     }
     Ok(())
 }
@@ -255,40 +272,30 @@ fn drop_snapshots_beyond(node: &Arc<Node>, fork: Lsn, reaches: bool) -> Result<(
     if reaches {
         return super::snapshots::drop_beyond(node, fork).map_err(|error| other(&error));
     }
-    set_rebuilding(node, true);
+    node.store.set_exact_from(NEVER);
     node.snapshots.void_all().map_err(|error| other(&error))?;
     node.store.log().reset(ChainPoint::default())?;
     node.snapshots.forget_all().map_err(|error| other(&error))?;
     node.store
-        .replace(crate::keyspace::Keyspace::new(), ChainPoint::default());
-    set_exact_from(node, Lsn::ZERO);
+        .replace(Keyspace::new(), ChainPoint::default(), Lsn::ZERO);
+    repair::forget(node);
     Err(StreamEnd::Other(
         "no snapshot reaches back behind the fork; taking a full copy".into(),
     ))
 }
 
-/// Builds the keyspace again without what was given up: the newest snapshot, which ends at or
-/// before `fork`, and the log from there.
-fn rebuild(node: &Arc<Node>) -> Result<(), StreamEnd> {
-    set_rebuilding(node, true);
+/// Builds the keyspace again from what is left: the newest snapshot, which holds nothing that was
+/// given up, and the log from there. The caller keeps everybody else from log and snapshots.
+pub(super) fn rebuild(node: &Arc<Node>) -> Result<(), StreamEnd> {
+    // First the memory of the old one: there may not be room for two.
+    node.store
+        .replace(Keyspace::new(), ChainPoint::default(), NEVER);
     let loaded = super::snapshots::load_newest(&node.snapshots)
         .map_err(|error| StreamEnd::Other(error.to_string()))?;
-    node.store.replace(loaded.keyspace, loaded.begin);
-    set_exact_from(node, loaded.end);
-    set_rebuilding(node, false);
+    node.store
+        .replace(loaded.keyspace, loaded.begin, loaded.end);
+    repair::forget(node);
     Ok(())
-}
-
-fn set_rebuilding(node: &Node, rebuilding: bool) {
-    if let Ok(mut standpoint) = node.standpoint.lock() {
-        standpoint.rebuilding = rebuilding;
-    }
-}
-
-fn set_exact_from(node: &Node, lsn: Lsn) {
-    if let Ok(mut standpoint) = node.standpoint.lock() {
-        standpoint.exact_from = lsn;
-    }
 }
 
 /// Takes a full copy and begins a new log behind it. Returns where it begins.
@@ -310,13 +317,14 @@ async fn take_snapshot(
         "taking a snapshot of {} bytes from node {primary}",
         offer.bytes
     );
-    node.enter([Input::Fit(false)]);
+    node.unfit(Unfit::Copying);
     let mut receiver = node.snapshots.receive().map_err(|error| other(&error))?;
     let mut received = 0;
     loop {
         match next(reader).await? {
             (_, StreamMessage::SnapshotChunk { offset, bytes }) if offset == received => {
                 received += bytes.len() as u64;
+                Stats::add(&node.stats.stream_received, bytes.len() as u64);
                 if received > offer.bytes {
                     return Err(StreamEnd::Other(
                         "the snapshot is longer than offered".into(),
@@ -350,7 +358,7 @@ async fn take_snapshot(
         let alone = node.rewriting.lock();
         let _alone = alone.map_err(|_| StreamEnd::Other("a task panicked".into()))?;
         node.store.end_reign();
-        set_rebuilding(node, true);
+        node.store.set_exact_from(NEVER);
         let log = node.store.log();
         give_up(node, primary, log.oldest().lsn)?;
         let snapshots = &node.snapshots;
@@ -361,13 +369,10 @@ async fn take_snapshot(
         log.reset(info.begin)?;
         let path = snapshots.settle().map_err(|error| other(&error))?;
         let loaded = super::snapshots::load(snapshots, &path).map_err(|error| other(&error))?;
-        node.store.replace(loaded.keyspace, info.begin);
-        set_exact_from(node, info.end);
-        set_rebuilding(node, false);
-        if let Ok(mut standpoint) = node.standpoint.lock() {
-            standpoint.deposed = false;
-        }
-        node.enter([Input::Fit(true)]);
+        node.store.replace(loaded.keyspace, info.begin, info.end);
+        repair::forget(node);
+        node.deposed.store(false, Ordering::Release);
+        node.fit_again(Unfit::Copying);
         Ok(info.begin.lsn)
     })
 }
@@ -376,6 +381,7 @@ async fn take_records(
     node: &Arc<Node>,
     epoch: Epoch,
     mut reader: StreamReader,
+    ask: mpsc::Sender<Vec<Bytes>>,
 ) -> Result<(), StreamEnd> {
     loop {
         let (said, message) = next(&mut reader).await?;
@@ -385,11 +391,23 @@ async fn take_records(
         }
         let released = match message {
             StreamMessage::Wal { released, records } => {
+                Stats::add(&node.stats.stream_received, records.len() as u64);
                 let appended = node.store.log().append_raw(&records);
                 appended.map_err(|error| StreamEnd::Other(error.to_string()))?;
                 released
             }
             StreamMessage::Released { released } => released,
+            StreamMessage::Values { at, keys, effects } => {
+                Stats::add(&node.stats.stream_received, effects.len() as u64);
+                let next = node
+                    .host
+                    .blocking(|| repair::take(node, at, keys, &effects))?;
+                if let Some(keys) = next {
+                    // The queue is empty: the last question has just been answered.
+                    let _ = ask.try_send(keys);
+                }
+                continue;
+            }
             StreamMessage::Refused { reason } => return Err(StreamEnd::Other(reason)),
             other => {
                 return Err(StreamEnd::Other(format!("{:?} in a stream", other.kind())));
@@ -405,12 +423,20 @@ async fn send_acks(
     node: &Arc<Node>,
     epoch: Epoch,
     mut writer: StreamWriter,
+    mut asks: mpsc::Receiver<Vec<Bytes>>,
 ) -> Result<(), StreamEnd> {
     let mut acks = node.acks.subscribe();
     acks.mark_changed();
     loop {
-        if acks.changed().await.is_err() {
-            return Ok(());
+        tokio::select! {
+            changed = acks.changed() => if changed.is_err() {
+                return Ok(());
+            },
+            Some(keys) = asks.recv() => {
+                writer.push(epoch, &StreamMessage::Repair { keys })?;
+                writer.flush().await?;
+                continue;
+            }
         }
         let ack = *acks.borrow_and_update();
         if ack.epoch != epoch {

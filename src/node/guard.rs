@@ -8,6 +8,8 @@ pub enum Guard {
     R18,
     /// A deposed primary serves no reads until it has caught up.
     R19,
+    /// Repaired keys are read, and stated in digests, once replay has passed their values.
+    R28,
     /// A snapshot beyond the fork goes before the log is cut.
     R29,
     /// A snapshot counts only once what it may hold is released.

@@ -26,6 +26,8 @@ pub enum Seen<'a> {
     Said(&'a Output),
     /// This control state is durable now.
     Durable(&'a Control),
+    /// So many keys were set to the primary's values, and replay has passed them (R28).
+    Repaired(usize),
 }
 
 /// The ground under one node.

@@ -3,13 +3,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use thiserror::Error;
+use tokio::sync::mpsc;
 
 use super::driver::Node;
 use super::snapshots;
 use crate::peer::{
     Follow, FramedReader, FramedWriter, Matched, PeerInfo, ReadError, ReadHalf, SnapshotOffer,
-    StreamError, StreamMessage, WriteError, WriteHalf, frame,
+    StreamError, StreamMessage, WriteError, WriteHalf,
+    frame::{self, MAX_REPAIR_BATCH_BYTES},
 };
 use crate::replica::{Ack, Input};
 use crate::units::{Epoch, Lsn, NodeId};
@@ -263,12 +266,21 @@ async fn ship(
         "node {standby} follows from LSN {}",
         log_reader.position().lsn.next()
     );
+    // One answer at a time: the next question comes when it has arrived.
+    let (answer, answers) = mpsc::channel(1);
     let result = tokio::select! {
-        result = send_records(node, epoch, log_reader, writer) => result,
-        result = take_acks(node, standby, stream, reader) => result,
+        result = send_records(node, epoch, log_reader, writer, answers) => result,
+        result = take_acks(node, standby, stream, reader, answer) => result,
     };
     node.enter([Input::StreamLost { standby, stream }]);
     result
+}
+
+/// What a standby's keys hold here; to be said when what was read is released (R28).
+struct Answer {
+    at: Lsn,
+    keys: u32,
+    effects: Bytes,
 }
 
 async fn send_records(
@@ -276,15 +288,22 @@ async fn send_records(
     epoch: Epoch,
     mut log_reader: Reader,
     mut writer: StreamWriter,
+    mut answers: mpsc::Receiver<Answer>,
 ) -> Result<(), StreamEnd> {
     let mut appended = node.store.log().subscribe();
     let mut gate = node.gate();
     let mut told = Lsn::ZERO;
+    let mut held: Option<Answer> = None;
     loop {
         appended.borrow_and_update();
         let now = *gate.borrow_and_update();
         if !now.is_primary() || now.epoch != epoch || now.stopping {
             return Ok(());
+        }
+        if let Some(Answer { at, keys, effects }) = held.take_if(|held| held.at <= now.released) {
+            let message = StreamMessage::Values { at, keys, effects };
+            writer.push(epoch, &message)?;
+            writer.flush().await?;
         }
         if let Some(chunk) = log_reader.next_chunk(Lsn(u64::MAX), BATCH_BYTES)? {
             told = now.released;
@@ -305,6 +324,7 @@ async fn send_records(
         tokio::select! {
             _ = appended.changed() => {}
             _ = gate.changed() => {}
+            answer = answers.recv(), if held.is_none() => held = answer,
         }
     }
 }
@@ -314,14 +334,31 @@ async fn take_acks(
     standby: NodeId,
     stream: u64,
     mut reader: StreamReader,
+    answer: mpsc::Sender<Answer>,
 ) -> Result<(), StreamEnd> {
     loop {
         let (epoch, message) = next(&mut reader).await?;
-        let StreamMessage::Ack(ack) = message else {
-            return Err(StreamEnd::Other(format!(
-                "Ack was due, {:?} came",
-                message.kind()
-            )));
+        let ack = match message {
+            StreamMessage::Ack(ack) => ack,
+            StreamMessage::Repair { keys } => {
+                let (at, told, effects) = node.store.values_of(&keys, MAX_REPAIR_BATCH_BYTES);
+                let told = Answer {
+                    at,
+                    keys: told as u32,
+                    effects: effects.into(),
+                };
+                if answer.try_send(told).is_err() {
+                    let why = "it asked for more keys before it had the last";
+                    return Err(StreamEnd::Other(why.into()));
+                }
+                continue;
+            }
+            message => {
+                return Err(StreamEnd::Other(format!(
+                    "Ack was due, {:?} came",
+                    message.kind()
+                )));
+            }
         };
         let ack = Ack {
             epoch,

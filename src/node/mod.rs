@@ -15,12 +15,14 @@
 mod clock;
 mod config;
 mod driver;
+mod fitness;
 mod follow;
 mod gate;
 mod guard;
 mod host;
 mod lead;
 mod links;
+mod repair;
 mod reports;
 mod snapshots;
 mod start;

@@ -216,6 +216,7 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
         log,
         found.loaded.keyspace,
         found.loaded.begin,
+        found.loaded.end,
     ));
     let (orders, orders_to) = mpsc::unbounded_channel();
     let (mut outboxes, mut inboxes) = (BTreeMap::new(), Vec::new());
@@ -240,7 +241,6 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
         process,
         outboxes,
         orders,
-        exact_from: found.loaded.end,
         history,
     }));
     // Set once, just above the only other user: the log's writer, idle until something is written.

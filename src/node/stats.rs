@@ -23,6 +23,12 @@ pub struct Stats {
     pub takeovers: AtomicU64,
     /// Records this node discarded on rejoining.
     pub discarded: AtomicU64,
+    /// Keys set to the primary's values on rejoining.
+    pub repaired_keys: AtomicU64,
+    /// Bytes of these keys and values.
+    pub repaired_bytes: AtomicU64,
+    /// Bytes of records, repairs and copies that came from a primary.
+    pub stream_received: AtomicU64,
     /// Seconds per fdatasync of the log.
     pub sync_seconds: Histogram,
     /// Seconds from a write's execution to the release of its reply.
@@ -42,6 +48,9 @@ impl Default for Stats {
             expired: zero(),
             takeovers: zero(),
             discarded: zero(),
+            repaired_keys: zero(),
+            repaired_bytes: zero(),
+            stream_received: zero(),
             sync_seconds: Histogram::new(buckets()),
             commit_seconds: Histogram::new(buckets()),
         }

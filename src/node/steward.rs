@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::driver::{Node, Order};
-use super::follow::follow;
+use super::fitness::Unfit;
+use super::follow::{follow, rebuild};
+use super::repair;
 use crate::peer::Backoff;
 use crate::replica::{Input, LogPos};
 use crate::units::{Epoch, Lsn, Micros, NodeId};
@@ -22,8 +24,12 @@ pub(super) async fn run(node: Arc<Node>, mut orders: mpsc::UnboundedReceiver<Ord
         Duration::from_millis(200),
         node.host.draw(),
     );
+    let mut alone_since = node.host.boot_time();
     loop {
         let following = gate.borrow_and_update().following;
+        if following.is_some() {
+            alone_since = node.host.boot_time();
+        }
         if gate.borrow().stopping {
             return;
         }
@@ -34,6 +40,7 @@ pub(super) async fn run(node: Arc<Node>, mut orders: mpsc::UnboundedReceiver<Ord
                 None => return,
             },
             () = follow_on(&node, following, &mut backoff) => {}
+            () = repair_alone(&node, alone_since), if following.is_none() => {}
             _ = gate.changed(), if following.is_none() => {}
         }
     }
@@ -70,16 +77,44 @@ fn carry_out(node: &Arc<Node>, order: Order) {
     }
 }
 
+/// A repair with nobody to ask. There may be a primary again in a moment; if not, this node may be
+/// the only one left that can be one, and it must not stand before its keyspace is right.
+async fn repair_alone(node: &Arc<Node>, since: Micros) {
+    if !repair::is_under_way(node) {
+        return std::future::pending().await;
+    }
+    let waited = node.host.boot_time().since(since);
+    let patience = node.settings.lease;
+    tokio::time::sleep(patience.saturating_sub(Duration::from_micros(waited.0))).await;
+    node.host.blocking(|| replay_instead(node));
+}
+
+/// What is here suffices for a repair, it only takes longer.
+fn replay_instead(node: &Arc<Node>) {
+    let Ok(_alone) = node.rewriting.lock() else {
+        return;
+    };
+    tracing::info!("nobody is there to repair from; replaying the log from the newest snapshot");
+    if let Err(error) = rebuild(node) {
+        tracing::error!("replaying failed: {error}; this node does not serve");
+        node.unfit(Unfit::DiskFailed);
+    }
+}
+
 /// Applies the whole log, then begins.
 fn begin_reign(node: &Arc<Node>, epoch: Epoch) {
     if node.promised() != epoch {
         return;
     }
+    if repair::is_under_way(node) {
+        replay_instead(node);
+    }
     let log = node.store.log();
     log.set_cluster(node.gate_now().cluster);
     let end = log.end();
     if let Err(why) = apply_to(node, end.lsn) {
-        node.enter([Input::Fit(false), Input::StepDown(why)]);
+        node.unfit(Unfit::DiskFailed);
+        node.enter([Input::StepDown(why)]);
         return;
     }
     match node.store.begin(epoch, end) {
@@ -91,7 +126,10 @@ fn begin_reign(node: &Arc<Node>, epoch: Epoch) {
             };
             node.enter([Input::ReignBegun { epoch, start }]);
         }
-        Err(closed) => node.enter([Input::Fit(false), Input::StepDown(closed.to_string())]),
+        Err(closed) => {
+            node.unfit(Unfit::DiskFailed);
+            node.enter([Input::StepDown(closed.to_string())]);
+        }
     }
 }
 
@@ -131,12 +169,16 @@ pub(super) async fn apply_released(node: Arc<Node>) {
             && let Err(why) = node.host.blocking(|| apply_some(&node, now.released))
         {
             tracing::error!("applying records failed: {why}; this node does not serve");
-            node.enter([Input::Fit(false)]);
+            node.unfit(Unfit::DiskFailed);
             return;
         }
-        if node.store.applied() >= node.gate_now().released || node.gate_now().following.is_none() {
-            if gate.changed().await.is_err() {
-                return;
+        let gate_now = node.gate_now();
+        let nothing_new = node.store.applied() >= gate_now.released || !repair::lets_apply(&node);
+        if nothing_new || gate_now.following.is_none() {
+            // The gate lives as long as the node.
+            tokio::select! {
+                _ = gate.changed() => {}
+                () = node.repaired.notified() => {}
             }
         } else {
             tokio::task::yield_now().await;
@@ -148,7 +190,7 @@ fn apply_some(node: &Arc<Node>, upto: Lsn) -> Result<(), String> {
     let alone = node.rewriting.lock().map_err(|error| error.to_string())?;
     let log = node.store.log();
     let from = node.store.applied();
-    if upto > log.end().lsn {
+    if upto > log.end().lsn || !repair::lets_apply(node) {
         return Ok(());
     }
     let mut reader = log.reader(from).map_err(|error| error.to_string())?;
@@ -165,6 +207,7 @@ fn apply_some(node: &Arc<Node>, upto: Lsn) -> Result<(), String> {
             .map_err(|error| error.to_string())?;
     }
     drop(alone);
+    repair::settle(node);
     node.enter([]);
     Ok(())
 }

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use super::host::Host;
@@ -19,10 +20,22 @@ pub(super) struct Inner {
     pub(super) keyspace: Keyspace,
     /// The last record that is visible in the keyspace.
     pub(super) applied: ChainPoint,
+    /// The keyspace is the log's up to `applied` only once that is this: what it was loaded from,
+    /// or repaired with, holds effects of records up to here. [`NEVER`] while it is rebuilt.
+    exact_from: Lsn,
     /// The reign under which writes are appended; `None` on a standby.
     pub(super) reign: Option<Epoch>,
     pub(super) paused: bool,
 }
+
+impl Inner {
+    fn is_exact(&self) -> bool {
+        self.applied.lsn >= self.exact_from
+    }
+}
+
+/// The keyspace is not to be read, whatever is applied.
+pub(super) const NEVER: Lsn = Lsn(u64::MAX);
 
 /// A node's data.
 pub struct Store {
@@ -30,6 +43,7 @@ pub struct Store {
     log: Arc<Log>,
     host: Arc<dyn Host>,
     applied_lsn: AtomicU64,
+    exact_from_lsn: AtomicU64,
     random: AtomicU64,
 }
 
@@ -75,17 +89,20 @@ impl Store {
         log: Arc<Log>,
         keyspace: Keyspace,
         applied: ChainPoint,
+        exact_from: Lsn,
     ) -> Store {
         let random = AtomicU64::new(host.draw());
         Store {
             inner: RwLock::new(Inner {
                 keyspace,
                 applied,
+                exact_from,
                 reign: None,
                 paused: false,
             }),
             log,
             applied_lsn: AtomicU64::new(applied.lsn.0),
+            exact_from_lsn: AtomicU64::new(exact_from.0),
             random,
             host,
         }
@@ -101,10 +118,17 @@ impl Store {
         Lsn(self.applied_lsn.load(Ordering::Acquire))
     }
 
-    /// The last record visible to readers, and the digest of the keyspace there.
-    pub(super) fn digest(&self) -> (ChainPoint, u64) {
+    /// Whether the keyspace is exactly what the records up to [`Store::applied`] made.
+    pub fn is_exact(&self) -> bool {
+        self.applied().0 >= self.exact_from_lsn.load(Ordering::Acquire)
+    }
+
+    /// The last record visible to readers, and the digest of the keyspace there; `None` while the
+    /// keyspace is not exact (a fuzzy snapshot without its log, a repair).
+    pub(super) fn digest(&self) -> Option<(ChainPoint, u64)> {
         let inner = self.read();
-        (inner.applied, inner.keyspace.digest())
+        let exact = inner.is_exact();
+        exact.then(|| (inner.applied, inner.keyspace.digest()))
     }
 
     /// Byte offset of the last record visible to readers.
@@ -158,16 +182,13 @@ impl Store {
     }
 
     /// A standby's read: an expired key is absent, and its deletion is the primary's to log.
-    pub fn read_only(&self, command: &KeyCommand) -> Executed {
+    /// `None` while the keyspace is not exact; judged under its lock, for a repair may have begun
+    /// since the caller looked at the gate.
+    pub fn read_only(&self, command: &KeyCommand) -> Option<Reply> {
         let inner = self.read();
-        let plan = inner
-            .keyspace
-            .plan(command, self.host.wall(), self.random());
-        Executed {
-            reply: plan.reply,
-            wait: Lsn::ZERO,
-            wrote: false,
-        }
+        let now = self.host.wall();
+        let plan = || inner.keyspace.plan(command, now, self.random());
+        inner.is_exact().then(|| plan().reply)
     }
 
     /// A primary's batch, in order, under one lock; stops at the first command that is refused.
@@ -345,6 +366,8 @@ impl Store {
         let now = self.now(&inner);
         let start = self.log.append(epoch, now, Kind::EpochStart, &payload)?;
         self.advance(&mut inner, start);
+        // What this keyspace holds is the history from here on.
+        self.demand(&mut inner, start.lsn);
         inner.reign = Some(epoch);
         inner.paused = false;
         Ok(start)
@@ -361,10 +384,62 @@ impl Store {
         self.write().paused = paused;
     }
 
-    /// Replaces everything by what a snapshot held.
-    pub(super) fn replace(&self, keyspace: Keyspace, applied: ChainPoint) {
+    /// Replaces everything by what a snapshot held, which is exact from `exact_from` on.
+    pub(super) fn replace(&self, keyspace: Keyspace, applied: ChainPoint, exact_from: Lsn) {
         let mut inner = self.write();
-        inner.keyspace = keyspace;
+        let old = std::mem::replace(&mut inner.keyspace, keyspace);
+        self.demand(&mut inner, exact_from);
         self.advance(&mut inner, applied);
+        // Millions of keys are freed without the lock.
+        drop(inner);
+        drop(old);
+    }
+
+    /// The records behind `fork` are taken back, and the keys they touched wait for their repair.
+    pub(super) fn rewind(&self, fork: ChainPoint) {
+        let mut inner = self.write();
+        assert!(fork.lsn <= inner.applied.lsn, "a rewind goes back");
+        self.demand(&mut inner, NEVER);
+        inner.keyspace.rewind(fork.lsn);
+        self.advance(&mut inner, fork);
+    }
+
+    /// The keyspace is exact, or worth reading, only from `lsn` on.
+    pub(super) fn set_exact_from(&self, lsn: Lsn) {
+        self.demand(&mut self.write(), lsn);
+    }
+
+    /// As [`Store::set_exact_from`], unless more is demanded already.
+    pub(super) fn raise_exact_from(&self, lsn: Lsn) {
+        let mut inner = self.write();
+        let lsn = inner.exact_from.max(lsn);
+        self.demand(&mut inner, lsn);
+    }
+
+    fn demand(&self, inner: &mut Inner, exact_from: Lsn) {
+        inner.exact_from = exact_from;
+        self.exact_from_lsn.store(exact_from.0, Ordering::Release);
+    }
+
+    /// Sets keys to what they hold elsewhere (R28): repair values, as effects.
+    pub(super) fn repair(&self, effects: &[u8]) -> Result<(), EffectError> {
+        let mut inner = self.write();
+        inner.keyspace.apply_encoded(effects, Lsn::ZERO)
+    }
+
+    /// What the first of these keys hold, as effects of about `max_bytes`: of how many keys, and
+    /// the record behind which they were read (R28).
+    pub(super) fn values_of(&self, keys: &[Bytes], max_bytes: usize) -> (Lsn, usize, Vec<u8>) {
+        let inner = self.read();
+        let mut effects = Vec::new();
+        let mut told = 0;
+        for key in keys {
+            if told > 0 && effects.len() >= max_bytes {
+                break;
+            }
+            inner.keyspace.restate(key, &mut effects);
+            told += 1;
+        }
+        (inner.applied.lsn, told, effects)
     }
 }

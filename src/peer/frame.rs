@@ -45,6 +45,17 @@ pub const MAX_SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
 /// Bytes of a snapshot chunk's body in front of the piece: its offset.
 pub const SNAPSHOT_PREFIX_BYTES: usize = 8;
 
+/// Largest batch of keys, or of their values, in bytes, before the one that makes it full.
+pub const MAX_REPAIR_BATCH_BYTES: usize = 1024 * 1024;
+
+/// Bytes of a `Values` frame's body in front of the effects: LSN and number of keys.
+pub const VALUES_PREFIX_BYTES: usize = 12;
+
+/// Largest body of a `Repair` or `Values` frame. Keys and values came into the keyspace in records,
+/// so one of them is no longer than a record; the rest is lengths.
+pub const MAX_REPAIR_FRAME_BYTES: usize =
+    VALUES_PREFIX_BYTES + 2 * MAX_REPAIR_BATCH_BYTES + MAX_WAL_RECORD_BYTES;
+
 /// A body up to this length is copied out of the read buffer; a longer one is read into a buffer
 /// of its own. Either way a `Bytes` kept by the caller pins nothing but itself.
 pub(crate) const COPIED_BODY_BYTES: usize = 16 * 1024;
@@ -82,11 +93,15 @@ pub enum FrameKind {
     Released = 39,
     /// Standby to primary: what it holds.
     Ack = 40,
+    /// Standby to primary: keys that it changed behind the fork.
+    Repair = 41,
+    /// Primary to standby: what those keys hold.
+    Values = 42,
 }
 
 impl FrameKind {
     /// Every kind, in the order of its byte.
-    pub const ALL: [FrameKind; 13] = [
+    pub const ALL: [FrameKind; 15] = [
         FrameKind::Hello,
         FrameKind::Proof,
         FrameKind::Refused,
@@ -100,6 +115,8 @@ impl FrameKind {
         FrameKind::Wal,
         FrameKind::Released,
         FrameKind::Ack,
+        FrameKind::Repair,
+        FrameKind::Values,
     ];
 
     /// The kind with this byte, if there is one.
@@ -120,6 +137,7 @@ impl FrameKind {
             | FrameKind::Ack => MAX_CURSOR_BYTES,
             FrameKind::SnapshotChunk => SNAPSHOT_PREFIX_BYTES + MAX_SNAPSHOT_CHUNK_BYTES,
             FrameKind::Wal => MAX_WAL_FRAME_BYTES,
+            FrameKind::Repair | FrameKind::Values => MAX_REPAIR_FRAME_BYTES,
         }
     }
 

@@ -9,6 +9,8 @@
 //! Ready          ->                       ... I have cut my log there, send from the next
 //!                <- Wal | Released ...
 //! Ack ...        ->
+//! Repair ...     ->                       keys that I changed behind the fork (R28)
+//!                <- Values ...            what they hold, once that is released
 //!
 //! Follow         ->
 //!                <- SnapshotOffer         your log is blank or too far behind
@@ -134,6 +136,20 @@ pub enum StreamMessage {
     },
     /// Standby to primary: what it holds.
     Ack(Ack),
+    /// Standby to primary: keys whose values here are of records that were given up.
+    Repair {
+        /// The keys; at most about [`frame::MAX_REPAIR_BATCH_BYTES`] of them.
+        keys: Vec<Bytes>,
+    },
+    /// Primary to standby: what the first of those keys hold.
+    Values {
+        /// They were read behind this record, which is released.
+        at: Lsn,
+        /// How many of the keys asked for, from the first on; at least one.
+        keys: u32,
+        /// A SET or DEL for each, as in a record's payload.
+        effects: Bytes,
+    },
     /// Why the sender closes the connection: one sentence, for people.
     Refused {
         /// The sentence; control characters are replaced on arrival.
@@ -171,6 +187,8 @@ impl StreamMessage {
             StreamMessage::Wal { .. } => FrameKind::Wal,
             StreamMessage::Released { .. } => FrameKind::Released,
             StreamMessage::Ack(_) => FrameKind::Ack,
+            StreamMessage::Repair { .. } => FrameKind::Repair,
+            StreamMessage::Values { .. } => FrameKind::Values,
             StreamMessage::Refused { .. } => FrameKind::Refused,
         }
     }
@@ -184,6 +202,7 @@ impl StreamMessage {
         let payload = match self {
             StreamMessage::SnapshotChunk { bytes, .. } => bytes.clone(),
             StreamMessage::Wal { records, .. } => records.clone(),
+            StreamMessage::Values { effects, .. } => effects.clone(),
             _ => Bytes::new(),
         };
         frame::encode(self.kind(), epoch, &payload, out, |body| {
@@ -217,6 +236,11 @@ impl StreamMessage {
                 body.put_u64_le(ack.received.0);
                 body.put_u64_le(ack.synced.0);
                 body.put_u64_le(ack.applied.0);
+            }
+            StreamMessage::Repair { keys } => write_keys(keys, body),
+            StreamMessage::Values { at, keys, .. } => {
+                body.put_u64_le(at.0);
+                body.put_u32_le(*keys);
             }
             StreamMessage::Refused { reason } => body.put_slice(sentence_bytes(reason)),
         }
@@ -279,6 +303,14 @@ impl StreamMessage {
                 synced: Lsn(number()?),
                 applied: Lsn(number()?),
             }),
+            FrameKind::Repair => StreamMessage::Repair {
+                keys: read_keys(body)?,
+            },
+            FrameKind::Values => StreamMessage::Values {
+                at: Lsn(number()?),
+                keys: body.try_get_u32_le().map_err(short)?,
+                effects: std::mem::take(body),
+            },
             FrameKind::Refused => StreamMessage::Refused {
                 reason: sentence(&std::mem::take(body)),
             },
@@ -287,6 +319,30 @@ impl StreamMessage {
             }
         })
     }
+}
+
+fn write_keys(keys: &[Bytes], body: &mut BytesMut) {
+    body.put_u32_le(keys.len() as u32);
+    for key in keys {
+        body.put_u32_le(key.len() as u32);
+        body.put_slice(key);
+    }
+}
+
+/// Keys with a copy of their own, of no more than came.
+fn read_keys(body: &mut Bytes) -> Result<Vec<Bytes>, StreamError> {
+    let short = |_: TryGetError| StreamError::Short(FrameKind::Repair);
+    let count = body.try_get_u32_le().map_err(short)?;
+    // Not with room for `count`: nobody has checked that so many keys follow.
+    let mut keys = Vec::new();
+    for _ in 0..count {
+        let len = body.try_get_u32_le().map_err(short)? as usize;
+        if len > body.remaining() {
+            return Err(StreamError::Short(FrameKind::Repair));
+        }
+        keys.push(Bytes::copy_from_slice(&body.split_to(len)));
+    }
+    Ok(keys)
 }
 
 const FOLLOW_BLANK: u8 = 1;

@@ -25,6 +25,7 @@ const MAX_HELD_BYTES: usize = 64 << 20;
 /// Commands executed under one lock.
 const BATCH: usize = 512;
 
+const REPAIRED: Reply = Reply::error("MASTERDOWN this node's keyspace is being repaired");
 const READONLY: Reply = Reply::error("READONLY You can't write against a read only replica.");
 
 const DEPOSED: Reply = Reply::error("MASTERDOWN this node is not the primary any more; ask who is");
@@ -366,7 +367,12 @@ impl Session<'_> {
             .batch()
             .map(|command| match command.is_write() {
                 true => READONLY,
-                false => self.server.node.store.read_only(command).reply,
+                false => self
+                    .server
+                    .node
+                    .store
+                    .read_only(command)
+                    .unwrap_or(REPAIRED),
             })
             .collect();
         Stats::add(&self.server.node.stats.commands, answers.len() as u64);

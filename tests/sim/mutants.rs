@@ -41,6 +41,7 @@ macro_rules! mutants {
 mutants! {
     without_r18_replies_without_a_lease: R18,
     without_r19_a_deposed_primary_is_read: R19,
+    without_r28_repaired_keys_are_shown_too_early: R28,
     without_r29_a_snapshot_beyond_the_fork: R29,
     without_r30_a_snapshot_of_the_unreleased: R30,
     without_r32_what_was_read_is_not_waited_for: R32,

@@ -57,6 +57,7 @@ struct Inner {
     steps: u64,
     takeovers: u64,
     lossy: u64,
+    repairs: u64,
     violation: Option<String>,
     trace: String,
     keeps_trace: bool,
@@ -79,6 +80,7 @@ pub struct Sums {
     pub takeovers: u64,
     pub released: u64,
     pub lossy: u64,
+    pub repairs: u64,
 }
 
 impl Ghost {
@@ -140,6 +142,7 @@ impl Ghost {
             takeovers: inner.takeovers,
             released: inner.released.len() as u64,
             lossy: inner.lossy,
+            repairs: inner.repairs,
         }
     }
 
@@ -244,6 +247,12 @@ impl Ghost {
                 }
             }
             Seen::Said(_) => Ok(()),
+            Seen::Repaired(keys) => {
+                let mut inner = self.inner();
+                inner.repairs += 1;
+                inner.note(now, &format!("node {place} repaired {keys} keys"));
+                Ok(())
+            }
         };
         if let Err(what) = result {
             self.violated(what);

@@ -113,6 +113,7 @@ impl Sum {
         self.sums.takeovers += verdict.sums.takeovers;
         self.sums.released += verdict.sums.released;
         self.sums.lossy += verdict.sums.lossy;
+        self.sums.repairs += verdict.sums.repairs;
         self.acknowledged += verdict.acknowledged;
         self.unknown += verdict.unknown;
         self.refused += u64::from(verdict.refused);
@@ -127,12 +128,13 @@ impl fmt::Display for Sum {
         write!(
             f,
             "{} seeds, {} steps, {} reigns ({} with loss, within the budget), {} records released, \
-             {} answers, {} unknown, {} rightly refused to serve; faults: {:?}",
+             {} repairs by key, {} answers, {} unknown, {} rightly refused to serve; faults: {:?}",
             self.seeds,
             self.sums.steps,
             self.sums.takeovers,
             self.sums.lossy,
             self.sums.released,
+            self.sums.repairs,
             self.acknowledged,
             self.unknown,
             self.refused,

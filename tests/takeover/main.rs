@@ -1,6 +1,7 @@
 //! Takeovers of real processes under load, and what must not be taken over.
 //!
-//! `UNDERSTUDY_LONG=1` lets a standby miss 1,000,000 writes instead of 20,000.
+//! `UNDERSTUDY_LONG=1` lets a standby miss 1,000,000 writes instead of 20,000, and an old primary
+//! rejoin with 1,000,000 keys.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -11,6 +12,7 @@ mod freeze;
 mod loss;
 mod pair;
 mod planned;
+mod rejoin;
 mod sync_pair;
 
 use common::Lab;
