@@ -4,17 +4,32 @@
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use understudy::command::Command;
-use understudy::keyspace::{Effects, Keyspace, WalkCursor};
+use understudy::keyspace::{Effects, Keyspace, WalkBatch, WalkCursor, WalkLimit};
 use understudy::resp::{Reply, Request, Version};
 use understudy::units::{Lsn, Millis};
 
 const KEYS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
+/// One hold of a walk, encoded; whether it was the last.
+fn walk(keyspace: &Keyspace, cursor: &mut WalkCursor, bytes: usize, out: &mut Vec<u8>) -> bool {
+    let limit = WalkLimit {
+        entries: 100,
+        bytes,
+    };
+    let mut batch = WalkBatch::default();
+    let done = keyspace.walk_batch(cursor, limit, &mut batch);
+    let never = |_: &mut Vec<u8>, _: &mut u64| Err("no block is ever full");
+    batch
+        .encode(out, &mut 0, usize::MAX, never)
+        .expect("one block takes it all");
+    done
+}
+
 /// The whole state, readable: every key with value and expiry, in order, and the counters.
 fn state(keyspace: &Keyspace) -> (Vec<String>, usize, usize, u64, Option<Millis>) {
     let mut payload = Vec::new();
     let mut cursor = WalkCursor::default();
-    while !keyspace.walk_chunk(&mut cursor, 1, &mut payload) {}
+    while !walk(keyspace, &mut cursor, 1, &mut payload) {}
     let effects = Effects::decode(&payload).expect("own effects");
     let mut entries: Vec<String> = effects.iter().map(|effect| format!("{effect:?}")).collect();
     entries.sort();
@@ -126,7 +141,7 @@ proptest! {
             }
             if step >= begin && !walked && step % chunk_every == 0 {
                 let mut chunk = Vec::new();
-                walked = primary.walk_chunk(&mut cursor, chunk_bytes, &mut chunk);
+                walked = walk(&primary, &mut cursor, chunk_bytes, &mut chunk);
                 snapshot.push(chunk);
             }
             let expired = primary.plan_expired(now, 1);
@@ -144,7 +159,7 @@ proptest! {
         }
         while !walked {
             let mut chunk = Vec::new();
-            walked = primary.walk_chunk(&mut cursor, chunk_bytes, &mut chunk);
+            walked = walk(&primary, &mut cursor, chunk_bytes, &mut chunk);
             snapshot.push(chunk);
         }
 

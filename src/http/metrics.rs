@@ -43,6 +43,12 @@ fn registry(server: &Shared) -> Registry {
         stats.sync_seconds.clone(),
     );
     registry.register_with_unit(
+        "snapshot_hold",
+        "Time for which a snapshot's walk held the keyspace's lock, each time",
+        Unit::Seconds,
+        stats.walk_seconds.clone(),
+    );
+    registry.register_with_unit(
         "commit",
         "Time from a write's execution to the release of its reply",
         Unit::Seconds,
@@ -71,7 +77,7 @@ fn gauges(server: &Shared, registry: &mut Registry) {
     };
     let (keys, expiring, bytes) = node.store.size();
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let values: [(&str, &str, i64); 15] = [
+    let values: [(&str, &str, i64); 16] = [
         ("epoch", "Highest epoch promised", number(view.epoch.0)),
         (
             "primary",
@@ -138,6 +144,11 @@ fn gauges(server: &Shared, registry: &mut Registry) {
             "memory_bytes",
             "Bytes of keys and values",
             number(bytes as u64),
+        ),
+        (
+            "snapshot_hold_longest_microseconds",
+            "Longest time that a snapshot's walk held the keyspace's lock",
+            number(Stats::get(&node.stats.longest_walk_us)),
         ),
     ];
     for (name, help, value) in values {

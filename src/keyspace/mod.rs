@@ -29,7 +29,7 @@ pub use apply::Flushed;
 pub use effects::{Effect, EffectError, EffectIter, Effects};
 pub use plan::Plan;
 pub use repair::Touched;
-pub use walk::WalkCursor;
+pub use walk::{WalkBatch, WalkCursor, WalkLimit};
 
 use crate::units::{Lsn, Millis};
 use expiry::ExpiryIndex;

@@ -184,6 +184,26 @@ impl Tables {
         self.tables.iter().flat_map(|table| table.iter())
     }
 
+    /// The entries from `position` on, in no order, up to a position that is returned (none: all
+    /// that there are). About `about` of them, of one table; more only by chance, as positions are
+    /// random. Looks through that one table, and past empty ones.
+    pub(super) fn next_positions(&self, position: u64, about: usize) -> (Vec<&Entry>, Option<u64>) {
+        let tables = self.tables.iter().enumerate().skip(table_of(position));
+        let Some((place, table)) = tables.clone().find(|(_, table)| !table.is_empty()) else {
+            return (Vec::new(), None);
+        };
+        let from = position.max((place as u64) << (64 - TABLE_BITS));
+        let parts = table.len().div_ceil(about.max(1)) as u64;
+        let width = (1 << (64 - TABLE_BITS)) / parts;
+        let last_of_table = (place as u64) << (64 - TABLE_BITS) | (u64::MAX >> TABLE_BITS);
+        let upto = from.saturating_add(width).min(last_of_table);
+        let found = table
+            .iter()
+            .filter(|entry| (from..=upto).contains(&entry.hash))
+            .collect();
+        (found, upto.checked_add(1))
+    }
+
     /// The entries at or behind `position`, in batches (one per table), each sorted by position.
     pub(super) fn sorted_from(&self, position: u64) -> impl Iterator<Item = Vec<&Entry>> {
         self.tables

@@ -9,11 +9,11 @@ use thiserror::Error;
 
 use super::driver::Node;
 use super::guard::Guard;
-use crate::keyspace::{Keyspace, WalkCursor};
+use crate::keyspace::{Keyspace, WalkBatch, WalkCursor, WalkLimit};
 use crate::units::{Epoch, Lsn};
 use crate::wal::{ChainPoint, SnapshotError, SnapshotStore};
 
-/// Bytes per block, and per hold of the keyspace's lock.
+/// Bytes of effects per block, but for the entry that fills it.
 const BLOCK_BYTES: usize = 256 << 10;
 
 /// Why there is no snapshot.
@@ -87,22 +87,25 @@ pub(super) async fn make(node: &Arc<Node>) -> Result<(Lsn, Lsn, PathBuf), NoSnap
     let begin = node.store.read().applied;
     let mut writer = node.snapshots.create(node.gate_now().cluster, begin)?;
     let mut cursor = WalkCursor::default();
-    let mut block = Vec::new();
+    let mut batch = WalkBatch::with_room(WalkLimit::default());
+    let (mut block, mut keys) = (Vec::new(), 0);
     loop {
-        block.clear();
-        let done = {
-            let inner = node.store.read();
-            inner
-                .keyspace
-                .walk_chunk(&mut cursor, BLOCK_BYTES, &mut block)
-        };
-        if !block.is_empty() {
-            node.host.blocking(|| writer.block(&block))?;
-        }
+        let done = hold(node, &mut cursor, &mut batch);
+        node.host.blocking(|| {
+            batch.encode(&mut block, &mut keys, BLOCK_BYTES, |block, keys| {
+                writer.block(block)?;
+                block.clear();
+                *keys = 0;
+                Ok::<(), SnapshotError>(())
+            })
+        })?;
         if done {
             break;
         }
         tokio::task::yield_now().await;
+    }
+    if !block.is_empty() {
+        node.host.blocking(|| writer.block(&block))?;
     }
     let end = node.store.applied();
     if let Err(error) = wait_until_safe(node, epoch, end).await {
@@ -116,6 +119,20 @@ pub(super) async fn make(node: &Arc<Node>) -> Result<(Lsn, Lsn, PathBuf), NoSnap
         node.host.boot_time().since(began).as_ms()
     );
     Ok((begin.lsn, end, path))
+}
+
+/// Takes the next entries. Nothing else happens under the keyspace's lock, which is held for less
+/// than a millisecond; the time is counted.
+fn hold(node: &Node, cursor: &mut WalkCursor, batch: &mut WalkBatch) -> bool {
+    let inner = node.store.read();
+    let began = node.host.boot_time();
+    let done = inner
+        .keyspace
+        .walk_batch(cursor, WalkLimit::default(), batch);
+    let held = node.host.boot_time().since(began);
+    drop(inner);
+    node.stats.observe_walk(held);
+    done
 }
 
 async fn wait_until_safe(node: &Arc<Node>, epoch: Epoch, end: Lsn) -> Result<(), NoSnapshot> {

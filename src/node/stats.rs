@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
+use crate::units::Micros;
+
 /// What a node counts. Each goes up only.
 #[derive(Debug)]
 pub struct Stats {
@@ -29,6 +31,10 @@ pub struct Stats {
     pub repaired_bytes: AtomicU64,
     /// Bytes of records, repairs and copies that came from a primary.
     pub stream_received: AtomicU64,
+    /// Longest time that a snapshot's walk held the keyspace's lock, in microseconds.
+    pub longest_walk_us: AtomicU64,
+    /// Seconds that a snapshot's walk held the keyspace's lock, each time.
+    pub walk_seconds: Histogram,
     /// Seconds per fdatasync of the log.
     pub sync_seconds: Histogram,
     /// Seconds from a write's execution to the release of its reply.
@@ -51,6 +57,8 @@ impl Default for Stats {
             repaired_keys: zero(),
             repaired_bytes: zero(),
             stream_received: zero(),
+            longest_walk_us: zero(),
+            walk_seconds: Histogram::new(exponential_buckets(0.00001, 2.0, 12)),
             sync_seconds: Histogram::new(buckets()),
             commit_seconds: Histogram::new(buckets()),
         }
@@ -61,6 +69,12 @@ impl Stats {
     /// Adds to a counter.
     pub fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// A snapshot's walk held the keyspace's lock this long.
+    pub(super) fn observe_walk(&self, held: Micros) {
+        self.longest_walk_us.fetch_max(held.0, Ordering::Relaxed);
+        self.walk_seconds.observe(held.0 as f64 / 1e6);
     }
 
     /// Reads a counter.

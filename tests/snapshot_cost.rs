@@ -1,0 +1,74 @@
+//! What a snapshot costs: how long its walk holds the keyspace's lock. A measurement, run by hand
+//! with optimisation: `cargo test --profile sim --test snapshot_cost -- --ignored --nocapture`.
+
+use std::time::{Duration, Instant};
+
+use understudy::keyspace::{Effect, Effects, Keyspace, WalkBatch, WalkCursor, WalkLimit};
+use understudy::units::Lsn;
+
+/// `KEYS` keys (5 million unless told), values of 100 bytes, half of each hard to compress.
+fn filled() -> Keyspace {
+    let keys = std::env::var("KEYS").map_or(5_000_000, |keys| keys.parse().expect("a number"));
+    let mut keyspace = Keyspace::new();
+    for n in 0..keys {
+        let (key, mut value) = (format!("key:{n:012}"), vec![b'v'; 100]);
+        let mut seed: u64 = n;
+        for byte in &mut value[..50] {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *byte = (seed >> 56) as u8;
+        }
+        let mut effects = Effects::new();
+        effects.push(Effect::Set {
+            key: key.as_bytes(),
+            value: &value,
+            expire_at: None,
+        });
+        keyspace.apply(&effects, Lsn::ZERO);
+    }
+    keyspace
+}
+
+#[test]
+#[ignore = "a measurement over 5 million keys; wants --profile sim"]
+fn no_hold_of_the_lock_is_longer_than_a_millisecond() {
+    let keyspace = filled();
+    let limit = WalkLimit::default();
+    let (mut cursor, mut batch) = (WalkCursor::default(), WalkBatch::with_room(limit));
+    let (mut holds, mut encoding) = (Vec::new(), Duration::ZERO);
+    let (mut block, mut keys, mut bytes) = (Vec::new(), 0, 0);
+    loop {
+        let began = Instant::now();
+        let done = keyspace.walk_batch(&mut cursor, limit, &mut batch);
+        holds.push(began.elapsed());
+        let began = Instant::now();
+        let full = |block: &mut Vec<u8>, _: &mut u64| {
+            bytes += block.len();
+            block.clear();
+            Ok::<(), ()>(())
+        };
+        batch
+            .encode(&mut block, &mut keys, 256 << 10, full)
+            .expect("it never fails");
+        encoding += began.elapsed();
+        if done {
+            break;
+        }
+    }
+    holds.sort_unstable();
+    let at = |part: f64| holds[((holds.len() - 1) as f64 * part) as usize];
+    println!(
+        "{} keys: {} holds of the lock, p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}, all {:?}; \
+         encoding {} MB took {encoding:?}",
+        keyspace.len(),
+        holds.len(),
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        at(1.0),
+        holds.iter().sum::<Duration>(),
+        (bytes + block.len()) / 1_000_000,
+    );
+    assert_eq!(keys, keyspace.len() as u64);
+    // A machine that takes the processor away in the middle of a hold is no fault of the walk's.
+    assert!(at(0.999) < Duration::from_millis(1));
+}
