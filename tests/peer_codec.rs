@@ -98,9 +98,16 @@ fn message() -> impl Strategy<Value = StreamMessage> {
             }
         ),
         lsn().prop_map(|from| StreamMessage::Ready { from }),
-        (lsn(), lsn(), any::<u64>()).prop_map(|(begin, end, bytes)| {
-            StreamMessage::SnapshotOffer(SnapshotOffer { begin, end, bytes })
+        (lsn(), lsn(), any::<u64>(), any::<u64>()).prop_map(|(begin, end, bytes, id)| {
+            let offer = SnapshotOffer {
+                begin,
+                end,
+                bytes,
+                id,
+            };
+            StreamMessage::SnapshotOffer(offer)
         }),
+        any::<u64>().prop_map(|offset| StreamMessage::SnapshotWanted { offset }),
         (any::<u64>(), bytes(0))
             .prop_map(|(offset, bytes)| StreamMessage::SnapshotChunk { offset, bytes }),
         any::<u64>().prop_map(|bytes| StreamMessage::SnapshotEnd { bytes }),
@@ -241,6 +248,28 @@ fn the_frame_format_is_pinned() {
     golden.extend_from_slice(&[3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
     golden.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[..], golden[..]);
+}
+
+#[test]
+fn the_frames_of_a_copy_are_pinned() {
+    let offer = StreamMessage::SnapshotOffer(SnapshotOffer {
+        begin: Lsn(1),
+        end: Lsn(2),
+        bytes: 3,
+        id: 0x0807_0605_0403_0201,
+    });
+    let mut golden = vec![32, 0, 0, 0, 35, 7, 0, 0, 0, 0, 0, 0, 0];
+    golden.extend_from_slice(&[0x06, 0xcf, 0x4e, 0x42]);
+    for number in [1_u64, 2, 3] {
+        golden.extend_from_slice(&number.to_le_bytes());
+    }
+    golden.extend_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(wire(Epoch(7), &offer)[..], golden[..]);
+    let wanted = StreamMessage::SnapshotWanted { offset: 5 };
+    let mut golden = vec![8, 0, 0, 0, 48, 7, 0, 0, 0, 0, 0, 0, 0];
+    golden.extend_from_slice(&[0x6b, 0x91, 0x1d, 0xe8]);
+    golden.extend_from_slice(&[5, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(wire(Epoch(7), &wanted)[..], golden[..]);
 }
 
 #[test]

@@ -6,6 +6,13 @@ use std::time::{Duration, Instant};
 use understudy::keyspace::{Effect, Effects, Keyspace, WalkBatch, WalkCursor, WalkLimit};
 use understudy::units::Lsn;
 
+/// Of this thread. (By the clock, a machine that runs other things, too, once made 8 ms out of a
+/// hold of 0.1 ms.)
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// `KEYS` keys (5 million unless told), values of 100 bytes, half of each hard to compress.
 fn filled() -> Keyspace {
     let keys = std::env::var("KEYS").map_or(5_000_000, |keys| keys.parse().expect("a number"));
@@ -34,12 +41,13 @@ fn no_hold_of_the_lock_is_longer_than_a_millisecond() {
     let keyspace = filled();
     let limit = WalkLimit::default();
     let (mut cursor, mut batch) = (WalkCursor::default(), WalkBatch::with_room(limit));
-    let (mut holds, mut encoding) = (Vec::new(), Duration::ZERO);
+    let (mut holds, mut encoding, mut longest) = (Vec::new(), Duration::ZERO, Duration::ZERO);
     let (mut block, mut keys, mut bytes) = (Vec::new(), 0, 0);
     loop {
-        let began = Instant::now();
+        let (began, worked) = (Instant::now(), processor_time());
         let done = keyspace.walk_batch(&mut cursor, limit, &mut batch);
-        holds.push(began.elapsed());
+        holds.push(processor_time() - worked);
+        longest = longest.max(began.elapsed());
         let began = Instant::now();
         let full = |block: &mut Vec<u8>, _: &mut u64| {
             bytes += block.len();
@@ -57,8 +65,8 @@ fn no_hold_of_the_lock_is_longer_than_a_millisecond() {
     holds.sort_unstable();
     let at = |part: f64| holds[((holds.len() - 1) as f64 * part) as usize];
     println!(
-        "{} keys: {} holds of the lock, p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}, all {:?}; \
-         encoding {} MB took {encoding:?}",
+        "{} keys: {} holds of the lock, processor time p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}, \
+         all {:?}; longest by the clock {longest:?}; encoding {} MB took {encoding:?}",
         keyspace.len(),
         holds.len(),
         at(0.5),
@@ -69,6 +77,5 @@ fn no_hold_of_the_lock_is_longer_than_a_millisecond() {
         (bytes + block.len()) / 1_000_000,
     );
     assert_eq!(keys, keyspace.len() as u64);
-    // A machine that takes the processor away in the middle of a hold is no fault of the walk's.
-    assert!(at(0.999) < Duration::from_millis(1));
+    assert!(at(1.0) < Duration::from_millis(1));
 }

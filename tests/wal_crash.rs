@@ -1,5 +1,5 @@
-//! Crash at every write, sync, rename and truncate boundary of the log, the control file and a
-//! snapshot, with lost and torn unsynced data.
+//! Crash at every write, sync, rename and truncate boundary of the log, the control file, a
+//! snapshot and a copy of one, with lost and torn unsynced data.
 
 mod wal;
 
@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use understudy::units::{Epoch, Lsn, Millis};
 use understudy::wal::sim_disk::SimDisk;
-use understudy::wal::{ChainPoint, ControlFile, Disk, Kind, Loaded, SnapshotStore};
+use understudy::wal::{ChainPoint, ControlFile, Disk, Kind, Loaded, SnapshotKey};
 use wal::search::{Search, configs, rot};
-use wal::{DIR, Story, config, control, disk, first_history, open, search};
+use wal::{DIR, Story, config, control, disk, first_history, open, search, snapshot};
 
 fn holds(name: &str, search: &Search) {
     println!("{name}: {} disks", search.disks);
@@ -99,21 +99,7 @@ fn one_bad_control_copy_is_mended_from_the_other() {
 
 #[test]
 fn a_snapshot_counts_only_when_it_is_whole() {
-    let blocks: Vec<Vec<u8>> = (0..5_u8).map(|i| vec![i; 50 + i as usize]).collect();
-    let run = |disk: &SimDisk| -> bool {
-        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-        let Ok(store) = SnapshotStore::open(shared, Path::new(DIR)) else {
-            return false;
-        };
-        let begin = ChainPoint {
-            lsn: Lsn(10),
-            ..ChainPoint::default()
-        };
-        let Ok(mut writer) = store.create(7, begin) else {
-            return false;
-        };
-        blocks.iter().all(|block| writer.block(block).is_ok()) && writer.finish(Lsn(12)).is_ok()
-    };
+    let run = |disk: &SimDisk| snapshot::make(disk, 10);
     let whole = wal::disk();
     assert!(run(&whole));
     let boundaries = whole.operations() + 1;
@@ -122,20 +108,12 @@ fn a_snapshot_counts_only_when_it_is_whole() {
             let disk = wal::disk();
             disk.crash_at(boundary);
             let finished = run(&disk);
-            let image: Arc<dyn Disk> = Arc::new(disk.after_crash(seed * 31 + boundary));
-            let store = SnapshotStore::open(image, Path::new(DIR)).unwrap();
+            let store = snapshot::store(&disk.after_crash(seed * 31 + boundary));
             let found = store.list().unwrap();
             assert!(!finished || found.len() == 1, "a finished snapshot is gone");
             for (begin, end, path) in found {
-                let mut read = Vec::new();
-                let info = store
-                    .read(&path, |block| {
-                        read.push(block.to_vec());
-                        Ok(())
-                    })
-                    .unwrap();
-                assert_eq!((begin, end, info.begin.lsn), (Lsn(10), Lsn(12), Lsn(10)));
-                assert_eq!(read, blocks);
+                assert_eq!((begin, end), (Lsn(10), Lsn(12)));
+                assert_eq!(snapshot::read(&store, &path), Ok(snapshot::blocks()));
             }
         }
     }
@@ -145,11 +123,7 @@ fn a_snapshot_counts_only_when_it_is_whole() {
         dying.crash_at(boundary);
         run(&dying);
         let after = dying.kill();
-        let count = |disk: &SimDisk| {
-            let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-            let store = SnapshotStore::open(shared, Path::new(DIR)).unwrap();
-            store.list().unwrap().len()
-        };
+        let count = |disk: &SimDisk| snapshot::store(disk).list().unwrap().len();
         let found = count(&after);
         for seed in 0..10 {
             let left = count(&after.after_crash(seed));
@@ -158,6 +132,119 @@ fn a_snapshot_counts_only_when_it_is_whole() {
     }
     println!("snapshot: {boundaries} boundaries, 10 images each");
 }
+
+/// R24: what a node had counts until the copy does, and a copy that broke off goes on.
+#[test]
+fn a_copy_takes_the_place_of_everything_at_once_and_goes_on_where_it_broke_off() {
+    let (bytes, key) = snapshot::source(30);
+    let whole = snapshot::before_copy();
+    let first = whole.operations();
+    snapshot::copy(&whole, &bytes, key, 1).unwrap();
+    let boundaries = whole.operations() - first + 1;
+    let (mut before, mut after) = (0, 0);
+    for boundary in first + 1..=first + boundaries {
+        for seed in 0..10 {
+            let disk = snapshot::before_copy();
+            disk.crash_at(boundary);
+            let settled = snapshot::copy(&disk, &bytes, key, 1).is_ok();
+            for image in [disk.after_crash(seed * 31 + boundary), disk.kill()] {
+                let there = snapshot::is_before_or_after(&image, key)
+                    .unwrap_or_else(|wrong| panic!("boundary {boundary} seed {seed}: {wrong}"));
+                assert!(
+                    there || !settled,
+                    "boundary {boundary}: a settled copy is gone"
+                );
+                if there {
+                    after += 1;
+                    continue;
+                }
+                before += 1;
+                snapshot::copy(&image, &bytes, key, 3).unwrap();
+                assert_eq!(snapshot::is_before_or_after(&image, key), Ok(true));
+            }
+        }
+    }
+    assert!(before > 0 && after > 0);
+    println!("copy: {boundaries} boundaries, 20 images each; {before} as before, {after} replaced");
+}
+
+#[test]
+fn a_part_of_another_copy_or_a_damaged_one_is_not_gone_on_with() {
+    let (bytes, key) = snapshot::source(30);
+    let (_, other) = snapshot::source(31);
+    let disk = wal::disk();
+    let store = snapshot::store(&disk);
+    let mut receiver = store.receive(key).unwrap();
+    receiver.write(&bytes[..300]).unwrap();
+    drop(receiver);
+    let held = store.receive(key).unwrap().held();
+    assert!((200..=300).contains(&held), "{held} bytes are whole blocks");
+    // A bad bit in the middle: what is before it is gone on with.
+    let dir = Path::new(DIR).join("snapshot");
+    let part = dir.join(disk.list(&dir).unwrap().pop().unwrap());
+    disk.open(&part, false).unwrap().sync_data().unwrap();
+    disk.sync_dir(&dir).unwrap();
+    assert!(disk.rot(&part, 150 * 8));
+    let less = store.receive(key).unwrap().held();
+    assert!(less < 150, "{less} of {held} bytes are intact");
+    let mut receiver = store.receive(key).unwrap();
+    receiver.write(&bytes[less as usize..]).unwrap();
+    assert!(receiver.write(b"x").is_err(), "longer than offered");
+    // Another snapshot: from the start. The part of the one before goes.
+    assert_eq!(store.receive(other).unwrap().held(), 0);
+    assert_eq!(disk.list(&dir).unwrap().len(), 1);
+    // Not what was offered: nothing is kept of it.
+    let mut receiver = store.receive(SnapshotKey { id: 1, ..key }).unwrap();
+    receiver.write(&bytes).unwrap();
+    let refused = receiver.verify().unwrap_err().to_string();
+    assert!(
+        refused.contains("not the snapshot that was offered"),
+        "{refused}"
+    );
+    assert_eq!(disk.list(&dir).unwrap().len(), 0);
+}
+
+#[test]
+fn every_flipped_bit_of_a_snapshot_is_found_out() {
+    let (bits, unnoticed) = snapshot::rot();
+    println!("snapshot, rot: {bits} bits");
+    assert_eq!(unnoticed, None, "a flipped bit passed");
+}
+
+/// `docs/formats.md`, by hand: a header, a block that is packed, one that is not, a footer.
+#[test]
+fn a_snapshot_s_bytes_are_pinned() {
+    let disk = wal::disk();
+    let store = snapshot::store(&disk);
+    let begin = ChainPoint {
+        lsn: Lsn(10),
+        epoch: Epoch(3),
+        crc: 0x0102_0304,
+        time: Millis(5),
+        offset: 6,
+    };
+    let mut writer = store.create(7, begin).unwrap();
+    writer.block(&[0xaa; 40], 2).unwrap();
+    writer.block(b"abc", 1).unwrap();
+    let path = writer.finish(Lsn(12)).unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    assert_eq!(name, "00000000000000000010-00000000000000000012.snap");
+    let bytes = understudy::wal::read_all(&disk, &path).unwrap();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let golden = GOLDEN_SNAPSHOT.replace([' ', '\n'], "");
+    assert_eq!(hex, golden);
+    let info = store.describe(&path).unwrap();
+    assert_eq!((info.cluster, info.begin, info.end), (7, begin, Lsn(12)));
+    assert_eq!((info.blocks, info.keys, info.raw_bytes), (2, 3, 43));
+}
+
+const GOLDEN_SNAPSHOT: &str = "\
+    55535459 534e5000 02000000 04030201 07000000 00000000 00000000 00000000 0a000000
+    00000000 03000000 00000000 05000000 00000000 06000000 00000000 12a4270a
+    28000000 0c000000 02000000 e8b7e352 1faa0100 0e60aaaa aaaaaaaa
+    03000000 03000000 01000000 a6b3157e 616263
+    ffffffff 02000000 0c000000 00000000 73000000 00000000 03000000 00000000 2b000000
+    00000000 a6b3157e 166209cb";
 
 #[test]
 fn the_first_failed_operation_closes_the_log_for_good() {

@@ -189,6 +189,16 @@ fn counters(server: &Shared, registry: &mut Registry) {
             "Writes answered -UNCONFIRMED",
             Stats::get(&stats.unconfirmed),
         ),
+        (
+            "snapshots",
+            "Snapshots made and read back since this node started",
+            Stats::get(&stats.snapshots),
+        ),
+        (
+            "snapshots_unreadable",
+            "Snapshots that could not be read back after they were written",
+            Stats::get(&stats.snapshots_unreadable),
+        ),
         ("commands", "Commands answered", Stats::get(&stats.commands)),
         (
             "connections",

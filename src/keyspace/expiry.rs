@@ -44,6 +44,14 @@ impl ExpiryIndex {
         }
     }
 
+    /// An index of all these (time, hash of the key) at once.
+    pub(super) fn filled(items: Vec<(u64, u64)>) -> ExpiryIndex {
+        ExpiryIndex {
+            len: items.len(),
+            by_time: items.into_iter().collect(),
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         *self = ExpiryIndex::default();
     }

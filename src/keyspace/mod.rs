@@ -18,6 +18,7 @@ mod apply;
 mod digest;
 mod effects;
 mod expiry;
+mod load;
 mod pending;
 mod plan;
 mod repair;
@@ -27,6 +28,7 @@ mod walk;
 
 pub use apply::Flushed;
 pub use effects::{Effect, EffectError, EffectIter, Effects};
+pub use load::{LoadError, LoadRoom, Loader};
 pub use plan::Plan;
 pub use repair::Touched;
 pub use walk::{WalkBatch, WalkCursor, WalkLimit};

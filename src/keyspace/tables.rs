@@ -14,7 +14,7 @@ use crate::units::Millis;
 
 /// The number of tables is two to this power.
 const TABLE_BITS: u32 = 12;
-const TABLES: usize = 1 << TABLE_BITS;
+pub(super) const TABLES: usize = 1 << TABLE_BITS;
 
 /// One key. 64 bytes, a cache line, besides the key's and the value's own.
 #[derive(Debug)]
@@ -95,8 +95,25 @@ fn slot_hash(hash: u64) -> u64 {
     hash ^ (hash << TABLE_BITS)
 }
 
-fn table_of(hash: u64) -> usize {
+pub(super) fn table_of(hash: u64) -> usize {
     (hash >> (64 - TABLE_BITS)) as usize
+}
+
+/// Adds `entry` to the table that is its, or puts it in place of the one with its key.
+pub(super) fn insert_into(table: &mut HashTable<Entry>, entry: Entry) -> Option<Entry> {
+    let same = |other: &Entry| other.hash == entry.hash && other.key == entry.key;
+    match table.entry(slot_hash(entry.hash), same, |entry| slot_hash(entry.hash)) {
+        Slot::Occupied(mut slot) => Some(std::mem::replace(slot.get_mut(), entry)),
+        Slot::Vacant(slot) => {
+            slot.insert(entry);
+            None
+        }
+    }
+}
+
+/// Makes room for `more` entries, so that filling it never moves those that are there.
+pub(super) fn reserve_in(table: &mut HashTable<Entry>, more: usize) {
+    table.reserve(more, |entry| slot_hash(entry.hash));
 }
 
 impl Tables {
@@ -140,15 +157,16 @@ impl Tables {
     /// Adds `entry`, or puts it in place of the one with its key, which is returned.
     pub(super) fn insert(&mut self, entry: Entry) -> Option<Entry> {
         let table = self.tables.get_mut(table_of(entry.hash))?;
-        let same = |other: &Entry| other.hash == entry.hash && other.key == entry.key;
-        match table.entry(slot_hash(entry.hash), same, |entry| slot_hash(entry.hash)) {
-            Slot::Occupied(mut slot) => Some(std::mem::replace(slot.get_mut(), entry)),
-            Slot::Vacant(slot) => {
-                slot.insert(entry);
-                self.len += 1;
-                None
-            }
-        }
+        let old = insert_into(table, entry);
+        self.len += usize::from(old.is_none());
+        old
+    }
+
+    /// Tables that were filled one by one, with the seed by which they were.
+    pub(super) fn filled(seed: RandomState, tables: Box<[HashTable<Entry>]>) -> Tables {
+        assert_eq!(tables.len(), TABLES, "a position names one of these tables");
+        let len = tables.iter().map(HashTable::len).sum();
+        Tables { seed, tables, len }
     }
 
     pub(super) fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {

@@ -108,6 +108,8 @@ pub struct WalFile {
 #[allow(missing_docs)]
 pub struct LimitsFile {
     pub max_clients: Option<u32>,
+    pub snapshot_rate: Option<Text>,
+    pub copy_rate: Option<Text>,
 }
 
 /// A span of time: `"100 ms"`, `"1s"`, or a number of milliseconds.
@@ -213,6 +215,10 @@ pub struct Settings {
     pub retain_bytes: u64,
     pub stall: Duration,
     pub max_clients: u32,
+    /// Bytes of keys and values that a snapshot takes, and reads back, per second; 0: no limit.
+    pub snapshot_rate: u64,
+    /// Bytes per second of a copy for a standby, each; 0: no limit.
+    pub copy_rate: u64,
     pub bootstrap: bool,
 }
 
@@ -435,6 +441,11 @@ impl Settings {
             retain_bytes: size(file.wal.retain.as_ref(), 256 << 20)?,
             stall: ms(file.wal.stall, 2000),
             max_clients: file.limits.max_clients.unwrap_or(10_000),
+            // A quarter of what one core walks, packs and checks: what a snapshot takes of the
+            // machine while it serves, whatever the size. 60 GB take ten minutes.
+            snapshot_rate: size(file.limits.snapshot_rate.as_ref(), 100 << 20)?,
+            // Half of a gigabit link: the other half is the records' that come meanwhile.
+            copy_rate: size(file.limits.copy_rate.as_ref(), 60 << 20)?,
             bootstrap: false,
         };
         settings.check()?;

@@ -88,6 +88,8 @@ pub struct Node {
     pub reports: Reports,
     /// Snapshots.
     pub snapshots: SnapshotStore,
+    /// Who uses them.
+    pub(super) desk: super::snapshots::Desk,
     pub(super) process: u64,
     driver: Mutex<Driver>,
     gate: watch::Sender<Gate>,
@@ -178,6 +180,7 @@ impl Node {
             stats: Stats::default(),
             reports: parts.reports,
             snapshots: parts.snapshots,
+            desk: super::snapshots::Desk::default(),
             process: parts.process,
             driver: Mutex::new(Driver {
                 machine: parts.machine,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::copy::take_snapshot;
 use super::driver::{News, Node};
-use super::fitness::Unfit;
 use super::guard::Guard;
 use super::lead::{StreamEnd, StreamReader, StreamWriter, next};
 use super::repair::{self, Undo};
@@ -16,7 +16,7 @@ use super::reports::{Acknowledged, ExactLoss};
 use super::stats::Stats;
 use super::store::NEVER;
 use crate::keyspace::Keyspace;
-use crate::peer::{self, ConnectionKind, Follow, Matched, SnapshotOffer, StreamMessage, connect};
+use crate::peer::{self, ConnectionKind, Follow, Matched, StreamMessage, connect};
 use crate::replica::Input;
 use crate::units::{Epoch, Lsn, NodeId};
 use crate::wal::{ChainPoint, Discarded};
@@ -40,10 +40,11 @@ pub(super) async fn follow(
         (_, StreamMessage::Matched(matched)) => {
             node.host
                 .blocking(|| accept_match(node, primary, &matched))?;
+            super::copy::forget_parts(node);
             matched.fork
         }
         (_, StreamMessage::SnapshotOffer(offer)) => {
-            take_snapshot(node, &mut reader, primary, epoch, &offer).await?
+            take_snapshot(node, (&mut reader, &mut writer), primary, epoch, &offer).await?
         }
         (_, StreamMessage::Refused { reason }) => return Err(StreamEnd::Other(reason)),
         (_, other) => {
@@ -174,7 +175,7 @@ fn accept_match(node: &Arc<Node>, primary: NodeId, matched: &Matched) -> Result<
 }
 
 /// Saves every record behind `fork`, and tells the new primary what they were.
-fn give_up(node: &Arc<Node>, primary: NodeId, fork: Lsn) -> Result<(), StreamEnd> {
+pub(super) fn give_up(node: &Arc<Node>, primary: NodeId, fork: Lsn) -> Result<(), StreamEnd> {
     let log = node.store.log();
     let epoch = log.end().epoch;
     let Some(saved) = log.save_discarded(fork)? else {
@@ -256,7 +257,7 @@ fn reaches_back(node: &Node, fork: Lsn) -> Result<bool, StreamEnd> {
 ///
 /// (Seed 7042265 of the simulator's `lagging`: a standby that had emptied its log for a copy was
 /// killed, and won the next election with nothing, for what it had once acknowledged.)
-fn may_give_up_log(node: &Node, why: &str) -> Result<(), StreamEnd> {
+pub(super) fn may_give_up_log(node: &Node, why: &str) -> Result<(), StreamEnd> {
     if node.gate_now().incomplete {
         return Ok(());
     }
@@ -287,94 +288,20 @@ fn drop_snapshots_beyond(node: &Arc<Node>, fork: Lsn, reaches: bool) -> Result<(
 /// Builds the keyspace again from what is left: the newest snapshot, which holds nothing that was
 /// given up, and the log from there. The caller keeps everybody else from log and snapshots.
 pub(super) fn rebuild(node: &Arc<Node>) -> Result<(), StreamEnd> {
+    let other = |error: &dyn std::fmt::Display| StreamEnd::Other(error.to_string());
     // First the memory of the old one: there may not be room for two.
     node.store
         .replace(Keyspace::new(), ChainPoint::default(), NEVER);
-    let loaded = super::snapshots::load_newest(&node.snapshots)
-        .map_err(|error| StreamEnd::Other(error.to_string()))?;
+    let log_first = Some(node.store.log().oldest().lsn.next());
+    let loaded = super::snapshots::load_newest(node.host.as_ref(), &node.snapshots, log_first)
+        .map_err(|error| other(&error))?;
+    loaded
+        .set_aside(&node.snapshots)
+        .map_err(|error| other(&error))?;
     node.store
         .replace(loaded.keyspace, loaded.begin, loaded.end);
     repair::forget(node);
     Ok(())
-}
-
-/// Takes a full copy and begins a new log behind it. Returns where it begins.
-async fn take_snapshot(
-    node: &Arc<Node>,
-    reader: &mut StreamReader,
-    primary: NodeId,
-    epoch: Epoch,
-    offer: &SnapshotOffer,
-) -> Result<Lsn, StreamEnd> {
-    let other = |error: &dyn std::fmt::Display| StreamEnd::Other(error.to_string());
-    if node.store.log().end().lsn > offer.begin {
-        may_give_up_log(
-            node,
-            "taking a full copy, which begins before this log ends",
-        )?;
-    }
-    tracing::info!(
-        "taking a snapshot of {} bytes from node {primary}",
-        offer.bytes
-    );
-    node.unfit(Unfit::Copying);
-    let mut receiver = node.snapshots.receive().map_err(|error| other(&error))?;
-    let mut received = 0;
-    loop {
-        match next(reader).await? {
-            (_, StreamMessage::SnapshotChunk { offset, bytes }) if offset == received => {
-                received += bytes.len() as u64;
-                Stats::add(&node.stats.stream_received, bytes.len() as u64);
-                if received > offer.bytes {
-                    return Err(StreamEnd::Other(
-                        "the snapshot is longer than offered".into(),
-                    ));
-                }
-                node.host
-                    .blocking(|| receiver.write(&bytes))
-                    .map_err(|error| other(&error))?;
-            }
-            (_, StreamMessage::SnapshotEnd { bytes }) if bytes == received => break,
-            (_, message) => {
-                return Err(StreamEnd::Other(format!(
-                    "{:?} in a snapshot",
-                    message.kind()
-                )));
-            }
-        }
-        if node.promised() != epoch {
-            return Err(StreamEnd::Other("another epoch began".into()));
-        }
-    }
-    node.host.blocking(|| {
-        let copy = receiver.verify().map_err(|error| other(&error))?;
-        let info = copy.info;
-        if info.begin.lsn != offer.begin {
-            return Err(StreamEnd::Other(format!(
-                "the snapshot begins at LSN {}, {} was offered",
-                info.begin.lsn, offer.begin
-            )));
-        }
-        let alone = node.rewriting.lock();
-        let _alone = alone.map_err(|_| StreamEnd::Other("a task panicked".into()))?;
-        node.store.end_reign();
-        node.store.set_exact_from(NEVER);
-        let log = node.store.log();
-        give_up(node, primary, log.oldest().lsn)?;
-        let snapshots = &node.snapshots;
-        snapshots
-            .void_all_but(&copy)
-            .map_err(|error| other(&error))?;
-        log.set_cluster(node.gate_now().cluster);
-        log.reset(info.begin)?;
-        let path = snapshots.settle().map_err(|error| other(&error))?;
-        let loaded = super::snapshots::load(snapshots, &path).map_err(|error| other(&error))?;
-        node.store.replace(loaded.keyspace, info.begin, info.end);
-        repair::forget(node);
-        node.deposed.store(false, Ordering::Release);
-        node.fit_again(Unfit::Copying);
-        Ok(info.begin.lsn)
-    })
 }
 
 async fn take_records(

@@ -7,12 +7,11 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use super::copy::send_snapshot;
 use super::driver::Node;
-use super::snapshots;
 use crate::peer::{
-    Follow, FramedReader, FramedWriter, Matched, PeerInfo, ReadError, ReadHalf, SnapshotOffer,
-    StreamError, StreamMessage, WriteError, WriteHalf,
-    frame::{self, MAX_REPAIR_BATCH_BYTES},
+    Follow, FramedReader, FramedWriter, Matched, PeerInfo, ReadError, ReadHalf, StreamError,
+    StreamMessage, WriteError, WriteHalf, frame::MAX_REPAIR_BATCH_BYTES,
 };
 use crate::replica::{Ack, Input};
 use crate::units::{Epoch, Lsn, NodeId};
@@ -94,7 +93,7 @@ async fn lead(
         writer.flush().await?;
         return Err(StreamEnd::Other(reason));
     }
-    let log_reader = match common_point(node, &follow) {
+    let (log_reader, offered) = match common_point(node, &follow) {
         Some(fork) => {
             let log_reader = node.store.log().reader(fork)?;
             let released = node.gate_now().shown;
@@ -111,9 +110,13 @@ async fn lead(
                 }),
             )?;
             writer.flush().await?;
-            log_reader
+            (log_reader, None)
         }
-        None => send_snapshot(node, epoch, &mut writer).await?,
+        None => {
+            let (log_reader, offered) =
+                send_snapshot(node, info.node, epoch, &mut reader, &mut writer).await?;
+            (log_reader, Some(offered))
+        }
     };
     match next(&mut reader).await? {
         (_, StreamMessage::Ready { from }) if from == log_reader.position().lsn.next() => {}
@@ -123,6 +126,9 @@ async fn lead(
                 other.kind()
             )));
         }
+    }
+    if let Some(offered) = offered {
+        offered.done();
     }
     let stream = Stream {
         number: stream,
@@ -194,43 +200,6 @@ fn fork(
         return Some(theirs_last.min(ours_last));
     }
     None
-}
-
-async fn send_snapshot(
-    node: &Arc<Node>,
-    epoch: Epoch,
-    writer: &mut StreamWriter,
-) -> Result<Reader, StreamEnd> {
-    let (begin, end, path) = snapshots::for_standby(node)
-        .await
-        .map_err(|error| StreamEnd::Other(error.to_string()))?;
-    let log_reader = node.store.log().reader(begin)?;
-    let raw = node
-        .host
-        .blocking(|| node.snapshots.raw(&path))
-        .map_err(|error| StreamEnd::Other(error.to_string()))?;
-    let bytes = raw.len() as u64;
-    writer.push(
-        epoch,
-        &StreamMessage::SnapshotOffer(SnapshotOffer { begin, end, bytes }),
-    )?;
-    let mut offset = 0;
-    while offset < raw.len() {
-        let to = raw.len().min(offset + frame::MAX_SNAPSHOT_CHUNK_BYTES);
-        let chunk = raw.slice(offset..to);
-        writer.push(
-            epoch,
-            &StreamMessage::SnapshotChunk {
-                offset: offset as u64,
-                bytes: chunk,
-            },
-        )?;
-        writer.flush().await?;
-        offset = to;
-    }
-    writer.push(epoch, &StreamMessage::SnapshotEnd { bytes })?;
-    writer.flush().await?;
-    Ok(log_reader)
 }
 
 /// A standby's stream once it has begun.

@@ -14,6 +14,7 @@
 
 mod clock;
 mod config;
+mod copy;
 mod driver;
 mod fitness;
 mod follow;
@@ -39,7 +40,7 @@ pub use gate::{Gate, Serves};
 pub use guard::Guard;
 pub use host::{Apart, Host, RealHost, Seen, Task};
 pub use reports::{Acknowledged, ExactLoss, Reports, Takeover};
-pub use snapshots::NoSnapshot;
+pub use snapshots::{CannotLoad, NoSnapshot};
 pub use start::{Running, StartError, start};
 pub use stats::Stats;
 pub use store::{Executed, Refused, Store};

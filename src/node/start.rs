@@ -13,15 +13,15 @@ use super::driver::{Node, Parts, run_historian, run_persister};
 use super::host::{Apart, Host, Seen, Task};
 use super::links;
 use super::reports::Reports;
-use super::snapshots;
+use super::snapshots::{self, CannotLoad};
 use super::steward;
 use super::store::Store;
 use crate::peer::{ListenError, Listener};
 use crate::replica::{Control, Input, LogPos, LogView, Machine};
-use crate::units::Micros;
+use crate::units::{Lsn, Micros};
 use crate::wal::{
     ControlError, ControlFile, Disk, Held, Loaded, Log, LogConfig, OpenError, Progress,
-    SnapshotError, SnapshotStore,
+    SnapshotError, SnapshotStore, segment_files, segment_first,
 };
 
 /// Unproven peers that may hold a connection at once.
@@ -67,6 +67,22 @@ pub enum StartError {
     /// The snapshot.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// No snapshot can be loaded, and the log alone does not do.
+    #[error(transparent)]
+    CannotLoad(#[from] CannotLoad),
+    /// A damaged snapshot held records that the log behind the one before it does not.
+    #[error(
+        "a snapshot that held everything up to LSN {wanted} is damaged, and the log ends at LSN \
+         {found}: LSN {} to {wanted} are missing. The node does not start. Restore the snapshot, or \
+         move the data directory away and let the node take a copy from its primary",
+        found.next()
+    )]
+    LogTooShort {
+        /// Where the log ends.
+        found: Lsn,
+        /// Where the snapshot ended.
+        wanted: Lsn,
+    },
     /// The log.
     #[error(transparent)]
     Log(#[from] OpenError),
@@ -121,7 +137,8 @@ struct Found {
     lock: Box<dyn Held>,
 }
 
-fn look_at_disk(disk: &Arc<dyn Disk>, settings: &Settings) -> Result<Found, StartError> {
+fn look_at_disk(host: &dyn Host, settings: &Settings) -> Result<Found, StartError> {
+    let disk = &host.disk();
     let dir = settings.data_dir.as_path();
     disk.create_dir_all(dir).map_err(at_path(dir))?;
     let lock = match disk.lock(&dir.join("LOCK")) {
@@ -154,7 +171,9 @@ fn look_at_disk(disk: &Arc<dyn Disk>, settings: &Settings) -> Result<Found, Star
         });
     }
     let snapshots = SnapshotStore::open(Arc::clone(disk), dir)?;
-    let loaded = snapshots::load_newest(&snapshots)?;
+    let segments = segment_files(disk.as_ref(), dir).map_err(at_path(dir))?;
+    let log_first = segments.first().and_then(|path| segment_first(path));
+    let loaded = snapshots::load_newest(host, &snapshots, log_first)?;
     Ok(Found {
         control,
         file,
@@ -190,9 +209,10 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
     let listener = network
         .listen(&settings.peer_addr, MAX_UNPROVEN, settings.lease)
         .await?;
-    let found = host.blocking(|| look_at_disk(&disk, &settings))?;
+    let found = host.blocking(|| look_at_disk(host.as_ref(), &settings))?;
     let cell: Arc<OnceLock<Weak<Node>>> = Arc::default();
     let log = host.blocking(|| open_log(&host, &settings, &found, &cell))?;
+    host.blocking(|| do_without_damaged(&found, log.end().lsn))?;
     let process = host.draw();
     let config = Arc::new(settings.machine(process, host.as_ref()));
     let end = log.end();
@@ -278,6 +298,19 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
         tasks,
         _lock: found.lock,
     })
+}
+
+/// A damaged snapshot was passed over: the log must hold all that it held, and then it goes aside.
+fn do_without_damaged(found: &Found, log_end: Lsn) -> Result<(), StartError> {
+    for damaged in &found.loaded.damaged {
+        if log_end < damaged.end {
+            return Err(StartError::LogTooShort {
+                found: log_end,
+                wanted: damaged.end,
+            });
+        }
+    }
+    Ok(found.loaded.set_aside(&found.snapshots)?)
 }
 
 fn open_log(

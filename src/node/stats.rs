@@ -31,6 +31,10 @@ pub struct Stats {
     pub repaired_bytes: AtomicU64,
     /// Bytes of records, repairs and copies that came from a primary.
     pub stream_received: AtomicU64,
+    /// Snapshots made and verified since this node started.
+    pub snapshots: AtomicU64,
+    /// Snapshots that could not be read back after they were written.
+    pub snapshots_unreadable: AtomicU64,
     /// Longest time that a snapshot's walk held the keyspace's lock, in microseconds.
     pub longest_walk_us: AtomicU64,
     /// Seconds that a snapshot's walk held the keyspace's lock, each time.
@@ -57,6 +61,8 @@ impl Default for Stats {
             repaired_keys: zero(),
             repaired_bytes: zero(),
             stream_received: zero(),
+            snapshots: zero(),
+            snapshots_unreadable: zero(),
             longest_walk_us: zero(),
             walk_seconds: Histogram::new(exponential_buckets(0.00001, 2.0, 12)),
             sync_seconds: Histogram::new(buckets()),

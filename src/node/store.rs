@@ -26,10 +26,13 @@ pub(super) struct Inner {
     /// The reign under which writes are appended; `None` on a standby.
     pub(super) reign: Option<Epoch>,
     pub(super) paused: bool,
+    /// How often everything was replaced: a walk must not go on over another history.
+    pub(super) replaced: u64,
 }
 
 impl Inner {
-    fn is_exact(&self) -> bool {
+    /// See [`Store::is_exact`].
+    pub(super) fn is_exact(&self) -> bool {
         self.applied.lsn >= self.exact_from
     }
 }
@@ -99,6 +102,7 @@ impl Store {
                 exact_from,
                 reign: None,
                 paused: false,
+                replaced: 0,
             }),
             log,
             applied_lsn: AtomicU64::new(applied.lsn.0),
@@ -388,9 +392,10 @@ impl Store {
     pub(super) fn replace(&self, keyspace: Keyspace, applied: ChainPoint, exact_from: Lsn) {
         let mut inner = self.write();
         let old = std::mem::replace(&mut inner.keyspace, keyspace);
+        inner.replaced += 1;
         self.demand(&mut inner, exact_from);
         self.advance(&mut inner, applied);
-        // Millions of keys are freed without the lock.
+        // Freeing what was there takes seconds; nobody shall wait for that.
         drop(inner);
         drop(old);
     }
@@ -399,6 +404,7 @@ impl Store {
     pub(super) fn rewind(&self, fork: ChainPoint) {
         let mut inner = self.write();
         assert!(fork.lsn <= inner.applied.lsn, "a rewind goes back");
+        inner.replaced += 1;
         self.demand(&mut inner, NEVER);
         inner.keyspace.rewind(fork.lsn);
         self.advance(&mut inner, fork);

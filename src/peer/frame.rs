@@ -97,11 +97,13 @@ pub enum FrameKind {
     Repair = 41,
     /// Primary to standby: what those keys hold.
     Values = 42,
+    /// Standby to primary: how much of the offered snapshot it holds already.
+    SnapshotWanted = 43,
 }
 
 impl FrameKind {
     /// Every kind, in the order of its byte.
-    pub const ALL: [FrameKind; 15] = [
+    pub const ALL: [FrameKind; 16] = [
         FrameKind::Hello,
         FrameKind::Proof,
         FrameKind::Refused,
@@ -117,6 +119,7 @@ impl FrameKind {
         FrameKind::Ack,
         FrameKind::Repair,
         FrameKind::Values,
+        FrameKind::SnapshotWanted,
     ];
 
     /// The kind with this byte, if there is one.
@@ -133,6 +136,7 @@ impl FrameKind {
             | FrameKind::Ready
             | FrameKind::SnapshotOffer
             | FrameKind::SnapshotEnd
+            | FrameKind::SnapshotWanted
             | FrameKind::Released
             | FrameKind::Ack => MAX_CURSOR_BYTES,
             FrameKind::SnapshotChunk => SNAPSHOT_PREFIX_BYTES + MAX_SNAPSHOT_CHUNK_BYTES,

@@ -13,9 +13,11 @@
 //!                <- Values ...            what they hold, once that is released
 //!
 //! Follow         ->
-//!                <- SnapshotOffer         your log is blank or too far behind
+//!                <- SnapshotOffer         your log is blank or too far behind: take exactly this ...
+//! SnapshotWanted ->                       ... of which I hold so much from a copy that broke off
 //!                <- SnapshotChunk ... SnapshotEnd
-//! Follow         ->                       again, from the snapshot's end
+//! Ready          ->                       I stand on it, send what follows its begin
+//!                <- Wal | Released ...
 //!
 //! either side, at any time: Refused, and the connection closes
 //! ```
@@ -83,6 +85,9 @@ pub struct SnapshotOffer {
     pub end: Lsn,
     /// Length of the whole snapshot, in bytes.
     pub bytes: u64,
+    /// Made of its checksums: with the other fields it says whether the part that a standby holds
+    /// is of this very snapshot.
+    pub id: u64,
 }
 
 /// How far a standby has come, in the history matched on this connection (R4).
@@ -110,6 +115,11 @@ pub enum StreamMessage {
     },
     /// Primary to standby: a snapshot comes.
     SnapshotOffer(SnapshotOffer),
+    /// Standby to primary: begin here.
+    SnapshotWanted {
+        /// Bytes of the offered snapshot that it holds already, from the start.
+        offset: u64,
+    },
     /// A piece of it.
     SnapshotChunk {
         /// Where the piece belongs, in bytes from the snapshot's start.
@@ -182,6 +192,7 @@ impl StreamMessage {
             StreamMessage::Matched(_) => FrameKind::Matched,
             StreamMessage::Ready { .. } => FrameKind::Ready,
             StreamMessage::SnapshotOffer(_) => FrameKind::SnapshotOffer,
+            StreamMessage::SnapshotWanted { .. } => FrameKind::SnapshotWanted,
             StreamMessage::SnapshotChunk { .. } => FrameKind::SnapshotChunk,
             StreamMessage::SnapshotEnd { .. } => FrameKind::SnapshotEnd,
             StreamMessage::Wal { .. } => FrameKind::Wal,
@@ -226,8 +237,10 @@ impl StreamMessage {
                 body.put_u64_le(offer.begin.0);
                 body.put_u64_le(offer.end.0);
                 body.put_u64_le(offer.bytes);
+                body.put_u64_le(offer.id);
             }
-            StreamMessage::SnapshotChunk { offset, .. } => body.put_u64_le(*offset),
+            StreamMessage::SnapshotWanted { offset }
+            | StreamMessage::SnapshotChunk { offset, .. } => body.put_u64_le(*offset),
             StreamMessage::SnapshotEnd { bytes } => body.put_u64_le(*bytes),
             StreamMessage::Wal { released, .. } | StreamMessage::Released { released } => {
                 body.put_u64_le(released.0);
@@ -279,7 +292,9 @@ impl StreamMessage {
                 begin: Lsn(number()?),
                 end: Lsn(number()?),
                 bytes: number()?,
+                id: number()?,
             }),
+            FrameKind::SnapshotWanted => StreamMessage::SnapshotWanted { offset: number()? },
             FrameKind::SnapshotChunk => StreamMessage::SnapshotChunk {
                 offset: number()?,
                 bytes: std::mem::take(body),

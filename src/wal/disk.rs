@@ -28,6 +28,9 @@ pub trait DiskFile: Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Reserves room up to `len`, reading as zeroes.
     fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Asks the operating system to forget what it keeps of the file in memory, so that the next
+    /// read comes from the disk. Only what is synced is forgotten, and not everywhere.
+    fn forget_cached(&self) {}
 }
 
 /// Bytes of a whole file that nobody writes any more.
@@ -133,6 +136,11 @@ impl DiskFile for RealFile {
             Err(rustix::io::Errno::OPNOTSUPP) => self.0.set_len(len),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn forget_cached(&self) {
+        // A file system that refuses keeps its pages, and reads go on as before.
+        let _ = rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::DontNeed);
     }
 }
 

@@ -29,7 +29,7 @@ pub use edit::{Discarded, EditError};
 #[cfg(feature = "mutants")]
 pub use guard::Guard;
 pub use log::{AppendRawError, Fsync, Log, LogClosed, LogConfig, OnProgress, Opened, Progress};
-pub use offline::{SegmentReport, inspect, segment_files};
+pub use offline::{SegmentReport, inspect, segment_files, segment_first};
 pub use reader::{Chunk, Reader, TooOld};
 pub use record::{
     ChainPoint, HEADER_BYTES, Kind, MAX_RECORD_BYTES, RecordError, RecordRef, Stamp, check, encode,
@@ -39,6 +39,7 @@ pub use recover::{OpenError, Recovered};
 pub use scan::{Scan, Verdict, scan};
 pub use segment::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path};
 pub use snapshot_file::{
-    FullCopy, SnapshotError, SnapshotInfo, SnapshotReceiver, SnapshotStore, SnapshotWriter,
+    FullCopy, MAX_BLOCK_BYTES, SealedSnapshot, SnapshotError, SnapshotInfo, SnapshotKey,
+    SnapshotReader, SnapshotReceiver, SnapshotStore, SnapshotWriter, StoredBlock,
 };
 pub use stepped::{Clock, Step};

@@ -42,6 +42,11 @@ pub fn segment_files(disk: &dyn Disk, path: &Path) -> std::io::Result<Vec<PathBu
     Ok(files.into_iter().map(|(_, path)| path).collect())
 }
 
+/// The first record of a segment, by its file's name; `None` where it is no segment's.
+pub fn segment_first(path: &Path) -> Option<Lsn> {
+    first_lsn_of(path.file_name()?.to_str()?)
+}
+
 /// Checks one segment file, giving each good record to `visit`. `follows`: what the segment before
 /// ended with; `sealed`: another one follows.
 pub fn inspect(

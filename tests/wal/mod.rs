@@ -3,6 +3,7 @@
 
 pub mod control;
 pub mod search;
+pub mod snapshot;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

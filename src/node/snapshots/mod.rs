@@ -1,0 +1,242 @@
+//! Making, loading and choosing snapshots, so that the log does not grow for ever and a blank
+//! standby gets a copy.
+//!
+//! Whatever is removed here is removed last: a snapshot once a newer one was read back and its name
+//! is durable, a segment once no snapshot that is kept needs it.
+
+mod load;
+mod make;
+mod pace;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::driver::Node;
+use crate::units::{Lsn, Micros, NodeId};
+use crate::wal::SnapshotError;
+
+pub use load::CannotLoad;
+pub(super) use load::{Loaded, load, load_newest};
+pub use make::NoSnapshot;
+use make::make;
+pub(super) use pace::Pace;
+
+/// How long the snapshot of a copy that broke off is kept, so that the copy can go on: a standby's
+/// restart and more, and no more: what a dead one leaves behind must not fill this disk.
+const KEPT_FOR: Micros = Micros(120_000_000);
+
+/// Who uses which snapshot.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    /// Held while a snapshot is made: two walks at once would cost twice, for the same.
+    making: tokio::sync::Mutex<()>,
+    copies: Mutex<BTreeMap<NodeId, Copy>>,
+}
+
+#[derive(Debug)]
+struct Copy {
+    path: PathBuf,
+    /// Streams that send it now.
+    under_way: u32,
+    /// Until when it is kept where none does.
+    until: Micros,
+}
+
+impl Desk {
+    fn copies(&self) -> MutexGuard<'_, BTreeMap<NodeId, Copy>> {
+        self.copies
+            .lock()
+            .expect("the list of copies is only read and set")
+    }
+
+    /// The snapshots that may not be removed now.
+    fn held(&self, now: Micros) -> Vec<PathBuf> {
+        let mut copies = self.copies();
+        copies.retain(|_, copy| copy.under_way > 0 || copy.until > now);
+        copies.values().map(|copy| copy.path.clone()).collect()
+    }
+}
+
+/// A snapshot that a standby is being sent, kept until [`KEPT_FOR`] after this is dropped.
+#[derive(Debug)]
+pub(super) struct Offered {
+    pub(super) begin: Lsn,
+    pub(super) path: PathBuf,
+    node: Arc<Node>,
+    standby: NodeId,
+}
+
+impl Offered {
+    fn new(node: &Arc<Node>, standby: NodeId, begin: Lsn, path: PathBuf) -> Offered {
+        let mut copies = node.desk.copies();
+        let until = node.host.boot_time().plus(KEPT_FOR);
+        match copies.get_mut(&standby) {
+            Some(copy) if copy.path == path => copy.under_way += 1,
+            _ => {
+                let path = path.clone();
+                let under_way = 1;
+                copies.insert(
+                    standby,
+                    Copy {
+                        path,
+                        under_way,
+                        until,
+                    },
+                );
+            }
+        }
+        drop(copies);
+        Offered {
+            begin,
+            path,
+            node: Arc::clone(node),
+            standby,
+        }
+    }
+
+    /// The standby stands on it: it is kept for nobody.
+    pub(super) fn done(self) {
+        let mut copies = self.node.desk.copies();
+        if copies
+            .get(&self.standby)
+            .is_some_and(|copy| copy.path == self.path)
+        {
+            copies.remove(&self.standby);
+        }
+    }
+}
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        let until = self.node.host.boot_time().plus(KEPT_FOR);
+        if let Some(copy) = self.node.desk.copies().get_mut(&self.standby)
+            && copy.path == self.path
+        {
+            copy.under_way = copy.under_way.saturating_sub(1);
+            copy.until = until;
+        }
+    }
+}
+
+/// R29: a snapshot that ends beyond the fork holds what was given up.
+pub(super) fn drop_beyond(node: &Node, fork: Lsn) -> Result<(), SnapshotError> {
+    let list = node.snapshots.list()?;
+    let keep = list.iter().take_while(|(_, end, _)| *end <= fork).count();
+    if keep < list.len() {
+        node.snapshots.remove_newest(list.len() - keep)?;
+    }
+    Ok(())
+}
+
+/// A snapshot from which a standby can go on by the log: the one it has begun to take, the newest,
+/// or one made now.
+pub(super) async fn for_standby(node: &Arc<Node>, standby: NodeId) -> Result<Offered, NoSnapshot> {
+    if let Some(offered) = there_already(node, standby)? {
+        return Ok(offered);
+    }
+    let _alone = node.desk.making.lock().await;
+    // Another standby may have had one made while this one waited.
+    if let Some(offered) = there_already(node, standby)? {
+        return Ok(offered);
+    }
+    let (begin, _, path) = make(node).await?;
+    Ok(Offered::new(node, standby, begin, path))
+}
+
+fn there_already(node: &Arc<Node>, standby: NodeId) -> Result<Option<Offered>, SnapshotError> {
+    let oldest = node.store.log().oldest().lsn;
+    let begun = node
+        .desk
+        .copies()
+        .get(&standby)
+        .map(|copy| copy.path.clone());
+    let mut list = node.snapshots.list()?;
+    list.retain(|(begin, _, _)| *begin >= oldest);
+    let again = list
+        .iter()
+        .position(|(_, _, path)| Some(path) == begun.as_ref());
+    let chosen = again.map(|place| list.remove(place)).or_else(|| list.pop());
+    Ok(chosen.map(|(begin, _, path)| Offered::new(node, standby, begin, path)))
+}
+
+/// Time until the next attempt, doubled from one failure to the next.
+const PATIENCE: Duration = Duration::from_secs(1);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Makes a snapshot whenever the log has grown by `retain` since the last one, and lets go of
+/// segments that no snapshot and no retention needs.
+pub(super) async fn keep(node: Arc<Node>) {
+    let mut log_grew = node.store.log().subscribe();
+    let retain = node.settings.retain_bytes;
+    let mut last = snapshot_offset(&node);
+    let mut patience = PATIENCE;
+    loop {
+        if log_grew.changed().await.is_err() {
+            return;
+        }
+        let applied = node.store.read().applied;
+        if applied.offset.saturating_sub(last) < retain || !exact(&node, applied.lsn) {
+            // Many records come per wake-up; once in a while is enough.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            continue;
+        }
+        let made = {
+            let _alone = node.desk.making.lock().await;
+            make(&node).await
+        };
+        match made {
+            Ok((begin, _, _)) => {
+                last = applied.offset;
+                patience = PATIENCE;
+                if let Err(error) = node.host.blocking(|| tidy(&node, begin)) {
+                    tracing::warn!("removing old segments and snapshots failed: {error}");
+                }
+            }
+            Err(error) => {
+                match &error {
+                    NoSnapshot::Unreadable(_) => tracing::error!("{error}"),
+                    _ => tracing::warn!("no snapshot was made: {error}"),
+                }
+                tokio::time::sleep(patience).await;
+                patience = (patience * 2).min(LONGEST_PATIENCE);
+            }
+        }
+    }
+}
+
+/// Whether the keyspace is exact and holds nothing that a takeover could take back, or a reign is
+/// at work.
+fn exact(node: &Node, applied: Lsn) -> bool {
+    let gate = node.gate_now();
+    node.store.is_exact() && (gate.is_primary() || applied <= gate.released)
+}
+
+fn snapshot_offset(node: &Node) -> u64 {
+    let newest = node.snapshots.list().ok().and_then(|mut list| list.pop());
+    let info = newest.and_then(|(_, _, path)| node.snapshots.describe(&path).ok());
+    info.map_or(0, |info| info.begin.offset)
+}
+
+/// Two snapshots are kept, and those of copies. Segments go that the oldest one does not need, once
+/// the log is longer than `retain` behind it.
+fn tidy(node: &Node, newest: Lsn) -> Result<(), SnapshotError> {
+    let held = node.desk.held(node.host.boot_time());
+    node.snapshots.prune(2, &held)?;
+    let aside = node.snapshots.forget_aside()?;
+    if aside > 0 {
+        tracing::info!(
+            "removed {aside} damaged snapshots that were kept aside; a good one is there"
+        );
+    }
+    let oldest = node
+        .snapshots
+        .list()?
+        .first()
+        .map_or(newest, |(begin, _, _)| *begin);
+    if let Err(error) = node.store.log().remove_before(oldest) {
+        tracing::warn!("removing old segments failed: {error}");
+    }
+    Ok(())
+}
