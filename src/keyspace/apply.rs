@@ -81,7 +81,7 @@ impl Keyspace {
     }
 
     fn set(&mut self, entry: Entry) {
-        self.digest = self.digest.wrapping_add(entry_digest(&entry));
+        self.add_digest(entry.hash, entry_digest(&entry));
         self.bytes += entry.bytes();
         let (hash, expire_at) = (entry.hash, entry.expire_at());
         if let Some(old) = self.tables.insert(entry) {
@@ -92,9 +92,14 @@ impl Keyspace {
         }
     }
 
+    fn add_digest(&mut self, hash: u64, change: u64) {
+        self.digest = self.digest.wrapping_add(change);
+        self.tables.add_digest(hash, change);
+    }
+
     /// Takes an entry that is no longer in the tables out of everything that describes them.
     fn forget(&mut self, old: &Entry) {
-        self.digest = self.digest.wrapping_sub(entry_digest(old));
+        self.add_digest(old.hash, entry_digest(old).wrapping_neg());
         self.bytes -= old.bytes();
         if let Some(at) = old.expire_at() {
             self.unindex(at, old.hash);
@@ -109,9 +114,10 @@ impl Keyspace {
         if old == expire_at {
             return;
         }
-        self.digest = self.digest.wrapping_sub(entry_digest(entry));
+        let before = entry_digest(entry);
         entry.set_expire_at(expire_at);
-        self.digest = self.digest.wrapping_add(entry_digest(entry));
+        let change = entry_digest(entry).wrapping_sub(before);
+        self.add_digest(hash, change);
         if let Some(at) = old {
             self.unindex(at, hash);
         }

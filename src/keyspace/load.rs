@@ -37,8 +37,8 @@ pub enum LoadError {
 #[derive(Debug, Default)]
 struct Group {
     tables: Vec<HashTable<Entry>>,
+    digests: Vec<u64>,
     expiring: Vec<(u64, u64)>,
-    digest: u64,
     bytes: usize,
 }
 
@@ -52,7 +52,8 @@ pub struct Loader {
 /// One thread's entries between a block and the tables, kept from block to block.
 #[derive(Debug)]
 pub struct LoadRoom {
-    groups: Vec<Vec<Entry>>,
+    /// Entries, each with its digest.
+    groups: Vec<Vec<(Entry, u64)>>,
 }
 
 impl Default for LoadRoom {
@@ -77,6 +78,7 @@ impl Loader {
             };
             Mutex::new(Group {
                 tables: (0..TABLES_PER_GROUP).map(|_| table()).collect(),
+                digests: vec![0; TABLES_PER_GROUP],
                 ..Group::default()
             })
         };
@@ -102,38 +104,35 @@ impl Loader {
                 return Err(LoadError::NotSet);
             };
             let entry = Entry::new(self.seed.hash_one(key), key, value, expire_at);
-            room.groups[table_of(entry.hash) / TABLES_PER_GROUP].push(entry);
+            let digest = entry_digest(&entry);
+            room.groups[table_of(entry.hash) / TABLES_PER_GROUP].push((entry, digest));
             keys += 1;
         }
         for (group, entries) in self.groups.iter().zip(&mut room.groups) {
-            if entries.is_empty() {
-                continue;
+            if !entries.is_empty() {
+                lock(group).take(entries)?;
             }
-            let digest = entries
-                .iter()
-                .fold(0u64, |sum, entry| sum.wrapping_add(entry_digest(entry)));
-            lock(group).take(entries, digest)?;
         }
         Ok(keys)
     }
 
     /// The keyspace.
     pub fn finish(self) -> Keyspace {
-        let (mut tables, mut expiring) = (Vec::with_capacity(TABLES), Vec::new());
-        let (mut digest, mut bytes) = (0u64, 0);
+        let (mut tables, mut digests) = (Vec::with_capacity(TABLES), Vec::with_capacity(TABLES));
+        let (mut expiring, mut bytes) = (Vec::new(), 0);
         for group in self.groups {
             let group = group
                 .into_inner()
                 .expect("a thread panicked while it filled the keyspace");
             tables.extend(group.tables);
+            digests.extend(group.digests);
             expiring.extend(group.expiring);
-            digest = digest.wrapping_add(group.digest);
             bytes += group.bytes;
         }
         Keyspace {
-            tables: Tables::filled(self.seed, tables.into_boxed_slice()),
+            digest: digests.iter().copied().fold(0, u64::wrapping_add),
+            tables: Tables::filled(self.seed, tables.into(), digests.into()),
             expiries: ExpiryIndex::filled(expiring),
-            digest,
             bytes,
             ..Keyspace::default()
         }
@@ -147,15 +146,15 @@ fn lock(group: &Mutex<Group>) -> MutexGuard<'_, Group> {
 }
 
 impl Group {
-    fn take(&mut self, entries: &mut Vec<Entry>, digest: u64) -> Result<(), LoadError> {
-        self.digest = self.digest.wrapping_add(digest);
-        for entry in entries.drain(..) {
+    fn take(&mut self, entries: &mut Vec<(Entry, u64)>) -> Result<(), LoadError> {
+        for (entry, digest) in entries.drain(..) {
             self.bytes += entry.bytes();
             if let Some(at) = entry.expire_at() {
                 self.expiring.push((at.0, entry.hash));
             }
-            let table = &mut self.tables[table_of(entry.hash) % TABLES_PER_GROUP];
-            if insert_into(table, entry).is_some() {
+            let place = table_of(entry.hash) % TABLES_PER_GROUP;
+            self.digests[place] = self.digests[place].wrapping_add(digest);
+            if insert_into(&mut self.tables[place], entry).is_some() {
                 return Err(LoadError::Twice);
             }
         }

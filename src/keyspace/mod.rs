@@ -23,6 +23,7 @@ mod pending;
 mod plan;
 mod repair;
 mod scan;
+mod scrub;
 mod tables;
 mod walk;
 

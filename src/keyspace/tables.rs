@@ -10,6 +10,7 @@ use bytes::Bytes;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
+use super::digest::entry_digest;
 use crate::units::Millis;
 
 /// The number of tables is two to this power.
@@ -67,6 +68,8 @@ impl Entry {
 pub(super) struct Tables {
     seed: RandomState,
     tables: Box<[HashTable<Entry>]>,
+    /// What the digests of each table's entries should add up to.
+    digests: Box<[u64]>,
     len: usize,
 }
 
@@ -84,6 +87,7 @@ impl Default for Tables {
         Tables {
             seed: RandomState::new(),
             tables,
+            digests: vec![0; TABLES].into(),
             len: 0,
         }
     }
@@ -162,11 +166,35 @@ impl Tables {
         old
     }
 
-    /// Tables that were filled one by one, with the seed by which they were.
-    pub(super) fn filled(seed: RandomState, tables: Box<[HashTable<Entry>]>) -> Tables {
-        assert_eq!(tables.len(), TABLES, "a position names one of these tables");
+    /// Tables that were filled one by one, with the seed by which they were, and their digests.
+    pub(super) fn filled(
+        seed: RandomState,
+        tables: Box<[HashTable<Entry>]>,
+        digests: Box<[u64]>,
+    ) -> Tables {
+        let counts = (tables.len(), digests.len());
+        assert_eq!(counts, (TABLES, TABLES), "a position names one of these");
         let len = tables.iter().map(HashTable::len).sum();
-        Tables { seed, tables, len }
+        Tables {
+            seed,
+            tables,
+            digests,
+            len,
+        }
+    }
+
+    /// An entry with this hash came, or changed, or went: its table's digest changes by so much.
+    pub(super) fn add_digest(&mut self, hash: u64, change: u64) {
+        if let Some(digest) = self.digests.get_mut(table_of(hash)) {
+            *digest = digest.wrapping_add(change);
+        }
+    }
+
+    /// Whether what is in a table adds up to its digest; `None` behind the last table.
+    pub(super) fn adds_up(&self, place: usize) -> Option<bool> {
+        let (table, digest) = (self.tables.get(place)?, self.digests.get(place)?);
+        let digests = table.iter().map(entry_digest);
+        Some(digests.fold(0, u64::wrapping_add) == *digest)
     }
 
     pub(super) fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
@@ -180,6 +208,7 @@ impl Tables {
     /// Takes all entries out; the seed stays, so that cursors keep their meaning.
     pub(super) fn take(&mut self) -> Box<[HashTable<Entry>]> {
         self.len = 0;
+        self.digests.fill(0);
         std::mem::replace(
             &mut self.tables,
             (0..TABLES).map(|_| HashTable::new()).collect(),

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::config::Settings;
+use super::digests::Digests;
 use super::fitness::Unfit;
 use super::gate::{Gate, Serves};
 use super::guard::Guard;
@@ -36,6 +37,8 @@ pub(super) enum Order {
     EndReign(Epoch),
     PauseWrites,
     ResumeWrites,
+    /// The keyspace, from snapshot and log.
+    Rebuild,
 }
 
 /// News for those who wait for an operation's end.
@@ -112,6 +115,10 @@ pub struct Node {
     pub(super) repair: Mutex<Option<Repair>>,
     /// A repair has all its values: the applier may go on.
     pub(super) repaired: Notify,
+    /// What is known of keyspaces being the same.
+    pub(super) digests: Digests,
+    /// Its keyspace is not what its log says, or not the primary's: it serves nothing.
+    pub(super) quarantined: AtomicBool,
     /// Why this node does not stand; empty when it may.
     pub(super) unfit: Mutex<BTreeSet<Unfit>>,
     /// The newest LSN that a reply of this process may have shown, and the epoch (R33).
@@ -201,6 +208,8 @@ impl Node {
             deposed: AtomicBool::new(false),
             repair: Mutex::default(),
             repaired: Notify::new(),
+            digests: Digests::default(),
+            quarantined: AtomicBool::new(false),
             unfit: Mutex::default(),
             shown: Mutex::new((Epoch::ZERO, Lsn::ZERO)),
             stopping: CancellationToken::new(),
@@ -386,7 +395,7 @@ impl Node {
         }
     }
 
-    fn order(&self, order: Order) {
+    pub(super) fn order(&self, order: Order) {
         // The steward ends only with the node.
         let _ = self.orders.send(order);
     }
@@ -448,6 +457,12 @@ impl Node {
         self.store.digest()
     }
 
+    /// The newest record behind which a node's keyspace was proven to be the primary's: on the
+    /// primary for each data node, on a standby for itself.
+    pub fn proven_equal(&self, node: NodeId) -> Option<Lsn> {
+        self.digests.proven(node)
+    }
+
     fn serves(&self, view: &View) -> Serves {
         if self.settings.kind() == Kind::Witness {
             return Serves::Witness;
@@ -464,7 +479,8 @@ impl Node {
         let deposed = self.deposed.load(Ordering::Acquire);
         let known = !deposed && applied <= view.released && view.released > Lsn::ZERO;
         let keeps = self.settings.keeps(Guard::R19);
-        if self.store.is_exact() && (known || !keeps) {
+        let sound = !self.quarantined.load(Ordering::Acquire);
+        if sound && self.store.is_exact() && (known || !keeps) {
             Serves::Standby
         } else {
             Serves::Unsure

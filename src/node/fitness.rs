@@ -16,6 +16,8 @@ pub enum Unfit {
     Copying,
     /// Keys wait for their values from the primary (R28).
     Repairing,
+    /// Its keyspace is not what its log says, or is not the primary's.
+    Quarantined,
 }
 
 impl fmt::Display for Unfit {
@@ -23,6 +25,7 @@ impl fmt::Display for Unfit {
         f.write_str(match self {
             Unfit::DiskFailed => "its disk failed",
             Unfit::Copying => "it takes a full copy",
+            Unfit::Quarantined => "its keyspace is not the primary's",
             Unfit::Repairing => "it repairs keys whose records were given up",
         })
     }

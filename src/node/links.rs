@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use super::digests::{self, Held};
 use super::driver::Node;
 use super::lead;
 use super::reports::ExactLoss;
@@ -18,7 +19,7 @@ use crate::peer::{
     Listener, PeerInfo, ReadHalf, Socket, WriteHalf, accept, connect, control,
 };
 use crate::replica::{Envelope, Input};
-use crate::units::{Epoch, NodeId};
+use crate::units::{Epoch, Lsn, NodeId};
 
 /// Longest time for a connect and for a handshake.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -30,6 +31,12 @@ pub(super) enum Word {
     Machine(Envelope),
     /// What a rejoining node gave up, for the history.
     Discarded(Epoch, ExactLoss),
+    /// The digest of this primary's keyspace behind a record.
+    Digest { epoch: Epoch, lsn: Lsn, digest: u64 },
+    /// The same of this standby's, in answer.
+    DigestHere(Epoch, Held),
+    /// This primary takes that keyspace of the standby's for the one that is wrong.
+    Differs(Epoch, Held),
 }
 
 /// Keeps a connection to one member and says what is to be said.
@@ -212,7 +219,7 @@ async fn attend(node: Arc<Node>, link: Link, arrival: u64) {
 }
 
 async fn hear_all(
-    node: &Node,
+    node: &Arc<Node>,
     info: &PeerInfo,
     mut reader: FramedReader<ReadHalf>,
     _writer: FramedWriter<WriteHalf>,
@@ -235,6 +242,11 @@ async fn hear_all(
                 return;
             }
             Ok(Word::Discarded(epoch, loss)) => node.reports_of_others(epoch, loss),
+            Ok(Word::Digest { epoch, lsn, digest }) => {
+                digests::heard(node, info.node, epoch, lsn, digest);
+            }
+            Ok(Word::DigestHere(epoch, held)) => digests::answered(node, info.node, epoch, held),
+            Ok(Word::Differs(epoch, held)) => digests::judged(node, info.node, epoch, held),
             Err(error) => {
                 tracing::warn!("node {}: {error}", info.node);
                 return;

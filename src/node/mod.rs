@@ -9,12 +9,14 @@
 //! | applier | makes released records visible on a standby |
 //! | one task per stream | ships records, takes acknowledgements |
 //! | historian | writes reports |
+//! | digests, memory scrub | compare keyspaces, add up what memory holds |
 //!
 //! Sessions (`server`) go by the published [`Gate`]: they never ask the machine.
 
 mod clock;
 mod config;
 mod copy;
+mod digests;
 mod driver;
 mod fitness;
 mod follow;
@@ -36,6 +38,7 @@ pub use config::{
     Settings, Span, Text, WalFile, parse, parse_bytes, parse_member, read,
 };
 pub use driver::{Node, NodeEvent};
+pub use fitness::Unfit;
 pub use gate::{Gate, Serves};
 pub use guard::Guard;
 pub use host::{Apart, Host, RealHost, Seen, Task};

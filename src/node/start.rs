@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::config::Settings;
+use super::digests;
 use super::driver::{Node, Parts, run_historian, run_persister};
 use super::host::{Apart, Host, Seen, Task};
 use super::links;
@@ -290,6 +291,8 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
         host.spawn(Box::pin(steward::apply_released(Arc::clone(&node)))),
         host.spawn(Box::pin(snapshots::keep(Arc::clone(&node)))),
         host.spawn(Box::pin(expire(Arc::clone(&node)))),
+        host.spawn(Box::pin(digests::run(Arc::clone(&node)))),
+        host.spawn(Box::pin(digests::scrub_memory(Arc::clone(&node)))),
     ];
     node.enter([Input::Tick]);
     Ok(Running {

@@ -25,6 +25,10 @@ pub struct Stats {
     pub takeovers: AtomicU64,
     /// Records this node discarded on rejoining.
     pub discarded: AtomicU64,
+    /// Times that this node's keyspace was found wrong and taken out of service.
+    pub quarantines: AtomicU64,
+    /// Times that memory did not hold what was written to it.
+    pub memory_errors: AtomicU64,
     /// Keys set to the primary's values on rejoining.
     pub repaired_keys: AtomicU64,
     /// Bytes of these keys and values.
@@ -58,6 +62,8 @@ impl Default for Stats {
             expired: zero(),
             takeovers: zero(),
             discarded: zero(),
+            quarantines: zero(),
+            memory_errors: zero(),
             repaired_keys: zero(),
             repaired_bytes: zero(),
             stream_received: zero(),

@@ -2,10 +2,12 @@
 //! the log otherwise than by appending happens here, one thing after the other.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::digests;
 use super::driver::{Node, Order};
 use super::fitness::Unfit;
 use super::follow::{follow, rebuild};
@@ -64,6 +66,7 @@ async fn follow_on(node: &Arc<Node>, following: Option<(NodeId, Epoch)>, backoff
 fn carry_out(node: &Arc<Node>, order: Order) {
     match order {
         Order::BeginReign(epoch) => node.host.blocking(|| begin_reign(node, epoch)),
+        Order::Rebuild => node.host.blocking(|| rebuild_quarantined(node)),
         Order::EndReign(_) => node.store.end_reign(),
         Order::PauseWrites => {
             // Behind this lock no batch that saw writes allowed is under way.
@@ -89,6 +92,28 @@ async fn repair_alone(node: &Arc<Node>, since: Micros) {
     node.host.blocking(|| replay_instead(node));
 }
 
+/// R27 and its like: snapshot and log are checked bytes, what memory made of them was not right.
+fn rebuild_quarantined(node: &Arc<Node>) {
+    let Ok(_alone) = node.rewriting.lock() else {
+        return;
+    };
+    if node.gate_now().is_primary() {
+        // It won while it was being judged.
+        let why = "its keyspace is built again".to_owned();
+        node.enter([Input::StepDown(why)]);
+    }
+    node.store.end_reign();
+    match rebuild(node) {
+        Ok(()) => digests::acquit(node),
+        Err(error) => {
+            tracing::error!(
+                "building the keyspace again failed: {error}; this node does not serve"
+            );
+            node.unfit(Unfit::DiskFailed);
+        }
+    }
+}
+
 /// What is here suffices for a repair, it only takes longer.
 fn replay_instead(node: &Arc<Node>) {
     let Ok(_alone) = node.rewriting.lock() else {
@@ -105,6 +130,9 @@ fn replay_instead(node: &Arc<Node>) {
 fn begin_reign(node: &Arc<Node>, epoch: Epoch) {
     if node.promised() != epoch {
         return;
+    }
+    if node.quarantined.load(Ordering::Acquire) {
+        return node.enter([Input::StepDown("its keyspace may be wrong".into())]);
     }
     if repair::is_under_way(node) {
         replay_instead(node);
@@ -208,6 +236,9 @@ fn apply_some(node: &Arc<Node>, upto: Lsn) -> Result<(), String> {
     }
     drop(alone);
     repair::settle(node);
+    for compared in node.store.take_compared() {
+        digests::note(node, compared);
+    }
     node.enter([]);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Keyspace and log together: the place where a command becomes effects, a record and a reply that
 //! waits for an LSN.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -26,11 +27,44 @@ pub(super) struct Inner {
     /// The reign under which writes are appended; `None` on a standby.
     pub(super) reign: Option<Epoch>,
     pub(super) paused: bool,
+    /// The primary's digests behind records that are not applied yet, oldest first.
+    expected: VecDeque<(Lsn, u64)>,
+    /// Those that have been compared since somebody looked.
+    compared: Vec<Compared>,
     /// How often everything was replaced: a walk must not go on over another history.
     pub(super) replaced: u64,
 }
 
 impl Inner {
+    /// A record has been applied: perhaps its digest was expected.
+    fn compare_digests(&mut self) {
+        let lsn = self.applied.lsn;
+        while let Some((at, theirs)) = self.expected.front().copied()
+            && at <= lsn
+        {
+            self.expected.pop_front();
+            if at == lsn && self.is_exact() {
+                let compared = self.compare(theirs);
+                self.compared.push(compared);
+            }
+        }
+    }
+
+    fn compare(&self, theirs: u64) -> Compared {
+        Compared {
+            lsn: self.applied.lsn,
+            keyspace: self.replaced,
+            own: self.keyspace.digest(),
+            theirs,
+        }
+    }
+
+    /// Another history: what was expected was of the one before.
+    fn expect_nothing(&mut self) {
+        self.expected.clear();
+        self.compared.clear();
+    }
+
     /// See [`Store::is_exact`].
     pub(super) fn is_exact(&self) -> bool {
         self.applied.lsn >= self.exact_from
@@ -49,6 +83,19 @@ pub struct Store {
     exact_from_lsn: AtomicU64,
     random: AtomicU64,
 }
+
+/// Two digests behind the same record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Compared {
+    pub(super) lsn: Lsn,
+    /// Which keyspace it is: how often it was replaced.
+    pub(super) keyspace: u64,
+    pub(super) own: u64,
+    pub(super) theirs: u64,
+}
+
+/// A primary's digests that wait for the applier, at most.
+const MOST_EXPECTED: usize = 64;
 
 /// A command carried out; its reply goes out when `wait` is shown.
 #[derive(Debug)]
@@ -102,6 +149,8 @@ impl Store {
                 exact_from,
                 reign: None,
                 paused: false,
+                expected: VecDeque::new(),
+                compared: Vec::new(),
                 replaced: 0,
             }),
             log,
@@ -353,8 +402,47 @@ impl Store {
                     ..record.after
                 },
             );
+            inner.compare_digests();
         }
         Ok(())
+    }
+
+    /// The primary's digest behind a record, to be compared when that has been applied. At once
+    /// where it has been just now; where the keyspace is further on already it is too late.
+    pub(super) fn expect_digest(&self, lsn: Lsn, theirs: u64) -> Option<Compared> {
+        let mut inner = self.write();
+        if inner.applied.lsn == lsn && inner.is_exact() {
+            return Some(inner.compare(theirs));
+        }
+        let newest = inner.expected.back().map_or(Lsn::ZERO, |(lsn, _)| *lsn);
+        // Where there is no more room the new one is let go: a standby that lags for long would never
+        // come to the oldest if that went.
+        if lsn > inner.applied.lsn.max(newest) && inner.expected.len() < MOST_EXPECTED {
+            inner.expected.push_back((lsn, theirs));
+        }
+        None
+    }
+
+    /// Which keyspace this is: how often it was replaced.
+    pub(super) fn keyspace_number(&self) -> u64 {
+        self.read().replaced
+    }
+
+    /// What has been compared while records were applied.
+    pub(super) fn take_compared(&self) -> Vec<Compared> {
+        std::mem::take(&mut self.write().compared)
+    }
+
+    /// For tests: what bad memory does to a value, and what a bug does.
+    #[doc(hidden)]
+    pub fn turn_bit_of(&self, key: &[u8]) -> bool {
+        self.write().keyspace.turn_bit_of(key)
+    }
+
+    /// For tests: an effect that no record says.
+    #[doc(hidden)]
+    pub fn misapply(&self, effects: &[u8]) -> Result<(), EffectError> {
+        self.repair(effects)
     }
 
     /// Begins a reign: from here on `execute` appends.
@@ -372,6 +460,7 @@ impl Store {
         self.advance(&mut inner, start);
         // What this keyspace holds is the history from here on.
         self.demand(&mut inner, start.lsn);
+        inner.expect_nothing();
         inner.reign = Some(epoch);
         inner.paused = false;
         Ok(start)
@@ -393,6 +482,7 @@ impl Store {
         let mut inner = self.write();
         let old = std::mem::replace(&mut inner.keyspace, keyspace);
         inner.replaced += 1;
+        inner.expect_nothing();
         self.demand(&mut inner, exact_from);
         self.advance(&mut inner, applied);
         // Freeing what was there takes seconds; nobody shall wait for that.
@@ -405,6 +495,7 @@ impl Store {
         let mut inner = self.write();
         assert!(fork.lsn <= inner.applied.lsn, "a rewind goes back");
         inner.replaced += 1;
+        inner.expect_nothing();
         self.demand(&mut inner, NEVER);
         inner.keyspace.rewind(fork.lsn);
         self.advance(&mut inner, fork);

@@ -1,13 +1,18 @@
 //! Failures in the sessions and the driver, each as the shortest run that shows it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use understudy::command::KeyCommand;
+use understudy::keyspace::{Effect, Effects};
+use understudy::node::Unfit;
 use understudy::replica::Input;
 use understudy::resp::Reply;
+use understudy::units::NodeId;
 
 use super::clients::Connection;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Shape};
 use super::net::address;
 use super::run::{SHAPES, in_virtual_time};
 
@@ -19,8 +24,8 @@ fn words(text: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-async fn begun(shape: usize) -> (Arc<Cluster>, u32) {
-    let cluster = Cluster::new(SHAPES[shape], 7, true);
+async fn begun_with(shape: Shape) -> (Arc<Cluster>, u32) {
+    let cluster = Cluster::new(shape, 7, true);
     for place in cluster.places() {
         cluster.start(place);
     }
@@ -34,7 +39,7 @@ async fn begun(shape: usize) -> (Arc<Cluster>, u32) {
 #[test]
 fn a_connection_ends_with_the_reign_that_its_client_was_told_of() {
     in_virtual_time(1, async {
-        let (cluster, primary) = begun(1).await;
+        let (cluster, primary) = begun_with(SHAPES[1]).await;
         let to = address(primary, 7379);
         let (end, _) = cluster
             .net
@@ -53,5 +58,176 @@ fn a_connection_ends_with_the_reign_that_its_client_was_told_of() {
             Ok(reply) => assert!(reply.is_error(), "an old reign answered {reply:?}"),
             Err(silence) => println!("closed: {silence:?}"),
         }
+    });
+}
+
+/// Asks the primary, which must not change meanwhile.
+async fn at_primary(cluster: &Cluster, primary: u32, asked: &[&str]) -> Vec<Reply> {
+    let dialed = cluster.net.dial(100, address(primary, 7379), LIMIT, LIMIT);
+    let (end, _) = dialed.await.expect("the primary listens");
+    let mut connection = Connection::new(end);
+    let mut answers = Vec::new();
+    for line in asked {
+        answers.push(connection.ask(&words(line)).await.expect("it answers"));
+    }
+    answers
+}
+
+fn set(key: &str, value: &str) -> Vec<u8> {
+    let mut effects = Effects::new();
+    effects.push(Effect::Set {
+        key: key.as_bytes(),
+        value: value.as_bytes(),
+        expire_at: None,
+    });
+    effects.encoded().to_vec()
+}
+
+fn value_at(cluster: &Cluster, place: u32, key: &str) -> Option<Vec<u8>> {
+    let node = cluster.node(place)?;
+    let key = key.as_bytes().to_vec().into();
+    match node.store.read_only(&KeyCommand::Get { key })? {
+        Reply::Bulk(value) => Some(value.to_vec()),
+        _ => None,
+    }
+}
+
+fn out_of_service(cluster: &Cluster, place: u32) -> bool {
+    let node = cluster.node(place).expect("it runs");
+    node.unfit_reasons().contains(&Unfit::Quarantined)
+}
+
+/// How often its keyspace was found wrong. (It is built again in no virtual time.)
+fn found_wrong(cluster: &Cluster, place: u32) -> u64 {
+    let node = cluster.node(place).expect("it runs");
+    node.stats.quarantines.load(Ordering::Relaxed)
+}
+
+/// Everybody's keyspace was proven to be the primary's behind its last record.
+fn proven(cluster: &Cluster) -> bool {
+    let Some(primary) = cluster.serving().and_then(|place| cluster.node(place)) else {
+        return false;
+    };
+    let applied = primary.store.applied();
+    (1..=cluster.shape.data).all(|place| {
+        primary.proven_equal(NodeId(place)) == Some(applied) && !out_of_service(cluster, place)
+    })
+}
+
+async fn with_keys(shape: Shape) -> (Arc<Cluster>, u32) {
+    let (cluster, primary) = begun_with(shape).await;
+    at_primary(&cluster, primary, &["SET a 1", "SET b 2", "SET c 3"]).await;
+    assert!(cluster.until(LIMIT, proven).await, "all are the same");
+    (cluster, primary)
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_wrong_effect_on_a_standby_is_found_within_a_second_and_undone() {
+    in_virtual_time(2, async {
+        let (cluster, primary) = with_keys(SHAPES[1]).await;
+        let standby = primary % 3 + 1;
+        let node = cluster.node(standby).expect("it runs");
+        node.store.misapply(&set("b", "wrong")).expect("an effect");
+        let found = |cluster: &Cluster| found_wrong(cluster, standby) == 1;
+        assert!(cluster.until(SECOND, found).await, "it is found");
+        assert!(cluster.until(SECOND, proven).await, "it is built again");
+        assert_eq!(value_at(&cluster, standby, "b"), Some(b"2".to_vec()));
+        assert_eq!(cluster.serving(), Some(primary), "nobody else was touched");
+    });
+}
+
+/// R27.
+#[test]
+fn a_primary_that_two_standbys_contradict_is_the_sick_one() {
+    in_virtual_time(3, async {
+        let (cluster, primary) = with_keys(SHAPES[1]).await;
+        let node = cluster.node(primary).expect("it runs");
+        node.store.misapply(&set("b", "wrong")).expect("an effect");
+        let deposed = |cluster: &Cluster| {
+            let now = cluster.serving();
+            assert!((1..=3).all(|place| place == primary || found_wrong(cluster, place) == 0));
+            now.is_some() && now != Some(primary)
+        };
+        assert!(cluster.until(2 * SECOND, deposed).await, "another reigns");
+        assert!(cluster.until(2 * SECOND, proven).await, "it is built again");
+        assert_eq!(found_wrong(&cluster, primary), 1);
+        for place in 1..=3 {
+            assert_eq!(value_at(&cluster, place, "b"), Some(b"2".to_vec()));
+        }
+    });
+}
+
+/// One against one: the primary's word counts, but what the standby holds is not replaced by it.
+#[test]
+fn a_lone_standby_that_still_differs_when_built_again_stays_out_and_keeps_what_it_has() {
+    in_virtual_time(4, async {
+        let (cluster, primary) = with_keys(SHAPES[0]).await;
+        let standby = 3 - primary;
+        let node = cluster.node(primary).expect("it runs");
+        node.store.misapply(&set("b", "wrong")).expect("an effect");
+        let found = |cluster: &Cluster| out_of_service(cluster, standby);
+        assert!(cluster.until(SECOND, found).await, "it is found");
+        tokio::time::sleep(5 * SECOND).await;
+        assert!(
+            out_of_service(&cluster, standby),
+            "nobody can say who is right"
+        );
+        assert_eq!(value_at(&cluster, standby, "b"), Some(b"2".to_vec()));
+        // What the standby's message tells a person to try: the primary builds its keyspace again.
+        cluster.kill(primary);
+        cluster.start(primary);
+        assert!(cluster.until(LIMIT, proven).await, "the same again");
+        for place in 1..=2 {
+            assert_eq!(value_at(&cluster, place, "b"), Some(b"2".to_vec()));
+        }
+    });
+}
+
+#[test]
+fn a_bit_that_memory_lost_is_found_in_one_pass_of_the_scrub() {
+    in_virtual_time(5, async {
+        let shape = Shape {
+            cluster: "mode = 'sync'\n[limits]\nmemory_scrub = '4 s'",
+            ..SHAPES[1]
+        };
+        let (cluster, primary) = with_keys(shape).await;
+        for place in [primary % 3 + 1, primary] {
+            let node = cluster.node(place).expect("it runs");
+            assert!(node.store.turn_bit_of(b"b"));
+            let found = |cluster: &Cluster| found_wrong(cluster, place) == 1;
+            assert!(cluster.until(6 * SECOND, found).await, "it is found");
+            assert!(cluster.until(LIMIT, proven).await, "it is built again");
+            assert_eq!(value_at(&cluster, place, "b"), Some(b"2".to_vec()));
+        }
+        assert_ne!(
+            cluster.serving(),
+            Some(primary),
+            "a sick primary steps down"
+        );
+    });
+}
+
+/// There is nobody else: out of service until it is right again, and then in it.
+#[test]
+fn a_single_node_whose_memory_lost_a_bit_builds_itself_again() {
+    in_virtual_time(6, async {
+        let shape = Shape {
+            data: 1,
+            witnesses: 0,
+            cluster: "mode = 'async'\n[limits]\nmemory_scrub = '2 s'",
+            ..SHAPES[0]
+        };
+        let (cluster, primary) = begun_with(shape).await;
+        at_primary(&cluster, primary, &["SET a 1", "SET b 2"]).await;
+        let node = cluster.node(primary).expect("it runs");
+        assert!(node.store.turn_bit_of(b"b"));
+        let found = |cluster: &Cluster| found_wrong(cluster, primary) == 1;
+        assert!(cluster.until(3 * SECOND, found).await, "it is found");
+        let serves = |cluster: &Cluster| cluster.serving() == Some(primary);
+        assert!(cluster.until(LIMIT, serves).await, "it reigns again");
+        let answers = at_primary(&cluster, primary, &["GET b"]).await;
+        assert_eq!(answers, [Reply::bulk(b"2")]);
     });
 }
