@@ -6,6 +6,7 @@ mod common;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -204,6 +205,97 @@ fn damage_in_the_middle_of_the_log_is_refused_with_file_and_offset() {
     );
     let after = std::fs::read(segment).expect("it is readable");
     assert!(after == bytes, "what is damaged is left as it was");
+}
+
+/// Snapshots of a node, oldest first.
+fn snapshots(lab: &mut Lab, node: u32, suffix: &str) -> Vec<PathBuf> {
+    let dir = lab.data_dir(node).join("snapshot");
+    let files = std::fs::read_dir(dir).expect("it is there").map(|file| {
+        let file = file.expect("it is readable");
+        file.path()
+    });
+    let mut found: Vec<PathBuf> = files
+        .filter(|path| path.to_string_lossy().ends_with(suffix))
+        .collect();
+    found.sort();
+    found
+}
+
+fn flip_a_bit_in_the_middle(path: &Path) {
+    let mut bytes = std::fs::read(path).expect("it is readable");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(path, &bytes).expect("it is writable");
+}
+
+#[test]
+fn a_damaged_snapshot_is_passed_over_for_the_one_before_it_and_never_silently() {
+    let (mut lab, node) = Lab::start(Plan {
+        more_toml: "[wal]\nsegment_size = \"64 KiB\"\nretain = \"128 KiB\"\n".to_owned(),
+        ..alone()
+    });
+    let mut client = lab.connect(node);
+    let mut written = 0;
+    let mut write = |client: &mut redis::Connection, count: usize| {
+        for n in written..written + count {
+            let () = redis::cmd("SET")
+                .arg(n)
+                .arg(format!("{n} ").repeat(200))
+                .query(client)
+                .expect("a write");
+        }
+        written += count;
+        written
+    };
+    let made = |lab: &Lab| lab.metric(node, "understudy_snapshots_total");
+    for count in 1..=3 {
+        write(&mut client, 300);
+        until("a snapshot", || {
+            made(&lab).filter(|made| *made >= f64::from(count))
+        });
+    }
+    let all = write(&mut client, 10);
+    drop(client);
+    lab.cluster.kill9(node).expect("it runs");
+    let two = snapshots(&mut lab, node, ".snap");
+    assert_eq!(two.len(), 2, "the last two are kept");
+    flip_a_bit_in_the_middle(&two[1]);
+    lab.cluster.start(node).expect("it starts");
+    assert_eq!(lab.ready(), node);
+    let has_all = |lab: &Lab| {
+        let mut client = lab.connect(node);
+        for n in 0..all {
+            let mut get = redis::cmd("GET");
+            let value: Option<String> = get.arg(n).query(&mut client).expect("it answers");
+            assert_eq!(value, Some(format!("{n} ").repeat(200)));
+        }
+    };
+    has_all(&lab);
+    let aside = snapshots(&mut lab, node, ".bad");
+    assert_eq!(aside.len(), 1);
+    let said = std::fs::read_to_string(lab.log_file(node)).expect("it has a log");
+    assert!(
+        said.contains("without the damaged snapshot, which is kept as"),
+        "{said}"
+    );
+
+    // Without the one before it, too, the beginning of the log is missing.
+    lab.cluster.kill9(node).expect("it runs");
+    for snapshot in snapshots(&mut lab, node, ".snap") {
+        flip_a_bit_in_the_middle(&snapshot);
+    }
+    let before = snapshots(&mut lab, node, "");
+    lab.cluster.start(node).expect("it is started");
+    let last_words = until("the refusal", || match lab.cluster.notice_deaths() {
+        Err(LocalError::Died { last_words, .. }) => Some(last_words),
+        _ => None,
+    });
+    assert!(
+        last_words.contains("damaged (checksum mismatch)"),
+        "{last_words}"
+    );
+    assert!(last_words.contains("LSN 1 to "), "{last_words}");
+    assert_eq!(snapshots(&mut lab, node, ""), before, "nothing was changed");
 }
 
 #[test]

@@ -41,6 +41,7 @@ impl Shape {
              peer_addr = '127.0.0.{place}:7380'\nhttp_addr = '127.0.0.{place}:7381'\n\
              [heartbeat]\nrefused_is_dead = {}\n\
              [wal]\nsegment_size = '64 KiB'\nretain = '128 KiB'\n\
+             [limits]\nsnapshot_rate = '1 MiB'\ncopy_rate = '25 KiB'\n\
              [cluster]\nwrite_timeout = '2 s'\n{}\n",
             self.refused_is_dead, self.cluster
         );

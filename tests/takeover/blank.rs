@@ -8,7 +8,7 @@ use understudy::cli::local_cluster::Plan;
 use crate::common::{Lab, PATIENCE, until};
 
 /// Empties a stopped node's data directory.
-fn wipe(lab: &mut Lab, id: u32) {
+pub fn wipe(lab: &mut Lab, id: u32) {
     let dir = lab.data_dir(id);
     std::fs::remove_dir_all(&dir).expect("the node is stopped");
     std::fs::create_dir(&dir).expect("it is ours");

@@ -7,6 +7,7 @@
 mod common;
 mod blank;
 mod catch_up;
+mod copy;
 mod fall_back;
 mod freeze;
 mod loss;
