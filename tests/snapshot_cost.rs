@@ -1,10 +1,14 @@
-//! What a snapshot costs: how long its walk holds the keyspace's lock. A measurement, run by hand
-//! with optimisation: `cargo test --profile sim --test snapshot_cost -- --ignored --nocapture`.
+//! What a snapshot costs: how long its walk holds the keyspace's lock, how long it takes to write, to
+//! read back and to load. Measurements, run by hand with optimisation: `cargo test --profile sim --test snapshot_cost -- --ignored --nocapture`.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use understudy::keyspace::{Effect, Effects, Keyspace, WalkBatch, WalkCursor, WalkLimit};
+use understudy::keyspace::{
+    Effect, Effects, Keyspace, LoadRoom, Loader, WalkBatch, WalkCursor, WalkLimit,
+};
 use understudy::units::Lsn;
+use understudy::wal::{ChainPoint, RealDisk, SnapshotReader, SnapshotStore, StoredBlock};
 
 /// Of this thread. (By the clock, a machine that runs other things, too, once made 8 ms out of a
 /// hold of 0.1 ms.)
@@ -78,4 +82,84 @@ fn no_hold_of_the_lock_is_longer_than_a_millisecond() {
     );
     assert_eq!(keys, keyspace.len() as u64);
     assert!(at(1.0) < Duration::from_millis(1));
+}
+
+fn load(reader: SnapshotReader, threads: usize) -> Keyspace {
+    let loader = Loader::with_room(reader.info().keys);
+    let reader = Mutex::new(reader);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let (mut block, mut room) = (StoredBlock::default(), Vec::new());
+                let mut entries = LoadRoom::default();
+                loop {
+                    let more = reader.lock().unwrap().next_block(&mut block).unwrap();
+                    if !more {
+                        return;
+                    }
+                    let bytes = block.unpack(&mut room).unwrap();
+                    loader.add(bytes, &mut entries).unwrap();
+                }
+            });
+        }
+    });
+    loader.finish()
+}
+
+#[test]
+#[ignore = "a measurement over 5 million keys; wants --profile sim"]
+fn a_snapshot_is_written_and_loaded() {
+    let keyspace = filled();
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let store = SnapshotStore::open(Arc::new(RealDisk), dir.path()).expect("it is empty");
+    let mut writer = store
+        .create(7, ChainPoint::default())
+        .expect("there is room");
+    let began = Instant::now();
+    let limit = WalkLimit::default();
+    let (mut cursor, mut batch) = (WalkCursor::default(), WalkBatch::with_room(limit));
+    let (mut block, mut keys, mut done) = (Vec::new(), 0, false);
+    while !done {
+        done = keyspace.walk_batch(&mut cursor, limit, &mut batch);
+        let mut full = |block: &mut Vec<u8>, keys: &mut u64| {
+            writer.block(block, *keys as u32)?;
+            block.clear();
+            *keys = 0;
+            Ok(())
+        };
+        let encoded = batch.encode(&mut block, &mut keys, 256 << 10, &mut full);
+        encoded
+            .and_then(|()| match done && keys > 0 {
+                true => full(&mut block, &mut keys),
+                false => Ok(()),
+            })
+            .expect("the disk takes it");
+    }
+    let sealed = writer.seal(Lsn::ZERO).expect("the disk takes it");
+    let wrote = began.elapsed();
+    let began = Instant::now();
+    let mut reader = sealed.reader().expect("it is whole");
+    let (mut stored, mut room) = (StoredBlock::default(), Vec::new());
+    while reader.next_block(&mut stored).expect("it is readable") {
+        stored.unpack(&mut room).expect("it is intact");
+    }
+    let read_back = began.elapsed();
+    let path = sealed.install().expect("the disk takes it");
+    let info = store.describe(&path).expect("it is whole");
+    println!(
+        "{} keys, {} MB, {} MB packed: walked, packed and written in {wrote:?}, read back from the \
+         disk in {read_back:?}",
+        info.keys,
+        info.raw_bytes / 1_000_000,
+        info.bytes / 1_000_000
+    );
+    let digest = keyspace.digest();
+    drop(keyspace);
+    for threads in [1, 2, 4] {
+        let reader = store.reader(&path).expect("it is whole");
+        let began = Instant::now();
+        let loaded = load(reader, threads);
+        println!("loaded by {threads} threads in {:?}", began.elapsed());
+        assert_eq!(loaded.digest(), digest);
+    }
 }

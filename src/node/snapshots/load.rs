@@ -117,8 +117,7 @@ impl Loaded {
             let aside = store.set_aside(&damaged.path)?;
             tracing::error!(
                 "going on from the state at LSN {} and the log behind it, without the damaged \
-                 snapshot, which is kept as {} until the next snapshot has been made. Look after \
-                 this disk",
+                 snapshot, which is kept as {} until two good ones are newer. Look after this disk",
                 self.begin.lsn,
                 aside.display()
             );

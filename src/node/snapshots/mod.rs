@@ -224,17 +224,15 @@ fn snapshot_offset(node: &Node) -> u64 {
 fn tidy(node: &Node, newest: Lsn) -> Result<(), SnapshotError> {
     let held = node.desk.held(node.host.boot_time());
     node.snapshots.prune(2, &held)?;
-    let aside = node.snapshots.forget_aside()?;
-    if aside > 0 {
-        tracing::info!(
-            "removed {aside} damaged snapshots that were kept aside; a good one is there"
-        );
-    }
     let oldest = node
         .snapshots
         .list()?
         .first()
         .map_or(newest, |(begin, _, _)| *begin);
+    let aside = node.snapshots.forget_aside(oldest)?;
+    if aside > 0 {
+        tracing::info!("removed {aside} damaged snapshots kept aside: two good ones are newer");
+    }
     if let Err(error) = node.store.log().remove_before(oldest) {
         tracing::warn!("removing old segments failed: {error}");
     }

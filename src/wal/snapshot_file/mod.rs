@@ -162,12 +162,8 @@ impl SnapshotStore {
     pub fn list(&self) -> Result<Vec<(Lsn, Lsn, PathBuf)>, SnapshotError> {
         let names = self.disk.list(&self.dir).map_err(at_path(&self.dir))?;
         let parse = |name: &String| {
-            let (begin, end) = name.strip_suffix(SNAPSHOT)?.split_once('-')?;
-            Some((
-                Lsn(begin.parse().ok()?),
-                Lsn(end.parse().ok()?),
-                self.dir.join(name),
-            ))
+            let (begin, end) = lsns_of(name)?;
+            Some((begin, end, self.dir.join(name)))
         };
         let mut found: Vec<_> = names.iter().filter_map(parse).collect();
         found.sort_unstable();
@@ -229,14 +225,15 @@ impl SnapshotStore {
         Ok(aside)
     }
 
-    /// Removes what was set aside; how many files.
+    /// Removes what was set aside and began before `oldest`; how many files.
     ///
     /// # Errors
     /// The disk.
-    pub fn forget_aside(&self) -> Result<usize, SnapshotError> {
+    pub fn forget_aside(&self, oldest: Lsn) -> Result<usize, SnapshotError> {
         let mut removed = 0;
         for name in self.disk.list(&self.dir).map_err(at_path(&self.dir))? {
-            if name.ends_with(ASIDE) {
+            let begin = name.strip_suffix(ASIDE).and_then(lsns_of);
+            if begin.is_some_and(|(begin, _)| begin < oldest) {
                 let path = self.dir.join(name);
                 self.disk.remove(&path).map_err(at_path(&path))?;
                 removed += 1;
@@ -317,6 +314,12 @@ impl SnapshotStore {
         }
         self.disk.sync_dir(&self.dir).map_err(at_path(&self.dir))
     }
+}
+
+/// Begin and end of a snapshot, by its name.
+fn lsns_of(name: &str) -> Option<(Lsn, Lsn)> {
+    let (begin, end) = name.strip_suffix(SNAPSHOT)?.split_once('-')?;
+    Some((Lsn(begin.parse().ok()?), Lsn(end.parse().ok()?)))
 }
 
 fn install(
