@@ -8,7 +8,9 @@ use understudy::keyspace::{
     Effect, Effects, Keyspace, LoadRoom, Loader, WalkBatch, WalkCursor, WalkLimit,
 };
 use understudy::units::Lsn;
-use understudy::wal::{ChainPoint, RealDisk, SnapshotReader, SnapshotStore, StoredBlock};
+use understudy::wal::{
+    ChainPoint, RealDisk, SnapshotError, SnapshotReader, SnapshotStore, StoredBlock,
+};
 
 /// Of this thread. (By the clock, a machine that runs other things, too, once made 8 ms out of a
 /// hold of 0.1 ms.)
@@ -125,7 +127,7 @@ fn a_snapshot_is_written_and_loaded() {
             writer.block(block, *keys as u32)?;
             block.clear();
             *keys = 0;
-            Ok(())
+            Ok::<(), SnapshotError>(())
         };
         let encoded = batch.encode(&mut block, &mut keys, 256 << 10, &mut full);
         encoded

@@ -1,6 +1,8 @@
 //! Crash at every write, sync, rename and truncate boundary of the log, the control file, a
 //! snapshot and a copy of one, with lost and torn unsynced data.
 
+#[path = "wal/snapshot.rs"]
+mod snapshot;
 mod wal;
 
 use std::path::Path;
@@ -10,7 +12,7 @@ use understudy::units::{Epoch, Lsn, Millis};
 use understudy::wal::sim_disk::SimDisk;
 use understudy::wal::{ChainPoint, ControlFile, Disk, Kind, Loaded, SnapshotKey};
 use wal::search::{Search, configs, rot};
-use wal::{DIR, Story, config, control, disk, first_history, open, search, snapshot};
+use wal::{DIR, Story, config, control, disk, first_history, open, search};
 
 fn holds(name: &str, search: &Search) {
     println!("{name}: {} disks", search.disks);

@@ -3,7 +3,6 @@
 
 pub mod control;
 pub mod search;
-pub mod snapshot;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

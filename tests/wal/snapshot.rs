@@ -7,7 +7,7 @@ use understudy::units::{Epoch, Lsn, Millis};
 use understudy::wal::sim_disk::SimDisk;
 use understudy::wal::{ChainPoint, Disk, SnapshotKey, SnapshotStore, read_all};
 
-use super::DIR;
+use crate::wal::{self, DIR};
 
 pub fn store(disk: &SimDisk) -> SnapshotStore {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
@@ -57,7 +57,7 @@ pub fn read(store: &SnapshotStore, path: &Path) -> Result<Vec<Vec<u8>>, String> 
 
 /// A finished snapshot's bytes and which it is.
 pub fn source(lsn: u64) -> (Vec<u8>, SnapshotKey) {
-    let disk = super::disk();
+    let disk = wal::disk();
     assert!(make(&disk, lsn));
     let store = store(&disk);
     let (_, _, path) = store.list().unwrap().pop().unwrap();
@@ -69,7 +69,7 @@ const OLD_SEGMENT: &str = "00000000000000000001.wal";
 
 /// A node with a log and two snapshots.
 pub fn before_copy() -> SimDisk {
-    let disk = super::disk();
+    let disk = wal::disk();
     assert!(make(&disk, 10) && make(&disk, 20));
     let wal = Path::new(DIR).join("wal");
     disk.create_dir_all(&wal).unwrap();
@@ -134,7 +134,7 @@ pub fn is_before_or_after(disk: &SimDisk, key: SnapshotKey) -> Result<bool, Stri
 /// Flips each bit of a finished snapshot. How many, and the first that nobody noticed.
 pub fn rot() -> (u64, Option<u64>) {
     let (bytes, _) = source(10);
-    let disk = super::disk();
+    let disk = wal::disk();
     assert!(make(&disk, 10));
     let path: PathBuf = store(&disk).list().unwrap().pop().unwrap().2;
     let bits = bytes.len() as u64 * 8;
