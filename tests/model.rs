@@ -52,6 +52,8 @@ fn random_walks_at_level_applied() {
 #[test]
 fn random_walks_in_async() {
     walks_are_clean("async, 2 records", setups::lagging(MaxLoss::Records(2)));
+    walks_are_clean("async, 20 bytes", setups::lagging(MaxLoss::Bytes(20)));
+    walks_are_clean("async, 400 ms", setups::lagging_in_time(400));
     walks_are_clean("async, 5 s", setups::lagging(MaxLoss::SpanMs(5_000)));
 }
 

@@ -57,6 +57,10 @@ pub struct Rule {
     pub level: String,
     /// Writes stall when a standby lags more records than this.
     pub max_lag_records: Option<u64>,
+    /// The same in bytes.
+    pub max_lag_bytes: Option<u64>,
+    /// The same in milliseconds of writes.
+    pub max_lag_ms: Option<u64>,
 }
 
 /// One member of the cluster.
@@ -193,6 +197,8 @@ pub struct Loss {
 pub struct Bound {
     /// Records.
     pub records: Option<u64>,
+    /// Bytes of them.
+    pub bytes: Option<u64>,
     /// Span of time in which acknowledged writes may be missing, milliseconds.
     pub span_ms: Option<u64>,
     /// Whether the commit rule proves the loss to be zero.

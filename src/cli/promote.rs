@@ -71,11 +71,12 @@ pub(super) fn say_bound(bound: &Bound) -> String {
     if bound.exact_zero {
         return "nothing".to_owned();
     }
-    match (bound.records, bound.span_ms) {
-        (Some(records), Some(span)) => {
-            format!("at most {} ({span} ms of writes)", count(records, "record"))
-        }
-        (Some(records), None) => format!("at most {}", count(records, "record")),
+    let amount = None
+        .or(bound.records.map(|records| count(records, "record")))
+        .or(bound.bytes.map(|bytes| count(bytes, "byte")));
+    match (amount, bound.span_ms) {
+        (Some(amount), Some(span)) => format!("at most {amount} ({span} ms of writes)"),
+        (Some(amount), None) => format!("at most {amount}"),
         (None, Some(span)) => format!("at most {span} ms of writes"),
         (None, None) => "an unknown number of writes".to_owned(),
     }
@@ -89,6 +90,7 @@ mod tests {
     fn a_bound_is_said_in_the_units_that_are_known() {
         let bound = |records, span_ms, exact_zero| Bound {
             records,
+            bytes: None,
             span_ms,
             exact_zero,
         };
@@ -102,6 +104,11 @@ mod tests {
             say_bound(&bound(None, Some(340), false)),
             "at most 340 ms of writes"
         );
+        let in_bytes = Bound {
+            bytes: Some(2048),
+            ..bound(None, None, false)
+        };
+        assert_eq!(say_bound(&in_bytes), "at most 2,048 bytes");
         assert_eq!(
             say_bound(&bound(None, None, false)),
             "an unknown number of writes"

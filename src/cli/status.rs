@@ -98,11 +98,12 @@ fn render(cluster: &Cluster) -> String {
 /// The commit rule as a sentence.
 fn say(rule: &Rule) -> String {
     let nodes: Vec<String> = rule.members.iter().map(u32::to_string).collect();
-    let lag = rule.max_lag_records.map_or_else(String::new, |records| {
-        format!(
-            "; writes stall beyond a lag of {}",
-            count(records, "record")
-        )
+    let lag = None
+        .or(rule.max_lag_records.map(|n| count(n, "record")))
+        .or(rule.max_lag_bytes.map(|n| count(n, "byte")))
+        .or(rule.max_lag_ms.map(|n| format!("{n} ms")));
+    let lag = lag.map_or_else(String::new, |lag| {
+        format!("; writes wait beyond a lag of {lag}, and then fail")
     });
     format!(
         "{} of nodes {} must hold a write, {}{lag}",

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use crate::node::{Acknowledged, ExactLoss, MemberSettings, Serves, Takeover};
-use crate::replica::{Cause, Kind, LossBound, Standing, View};
+use crate::replica::{Cause, Kind, LossBound, MaxLag, Rule, Standing, View};
 use crate::server::mode_state;
 use crate::units::{Micros, NodeId};
 
@@ -26,7 +26,9 @@ pub(super) async fn cluster(State(server): State<Shared>) -> Json<Value> {
             "members": recorded.rule.members.iter().map(|id| id.0).collect::<Vec<_>>(),
             "copies": recorded.rule.copies,
             "level": recorded.rule.level.name(),
-            "max_lag_records": recorded.rule.max_lag_records,
+            "max_lag_records": lag_in(&recorded.rule, |lag| matches!(lag, MaxLag::Records(_))),
+            "max_lag_bytes": lag_in(&recorded.rule, |lag| matches!(lag, MaxLag::Bytes(_))),
+            "max_lag_ms": lag_in(&recorded.rule, |lag| matches!(lag, MaxLag::Ms(_))),
         })
     });
     let mut notes = settings.notes();
@@ -51,6 +53,13 @@ pub(super) async fn cluster(State(server): State<Shared>) -> Json<Value> {
         "notes": notes,
         "members": members,
     }))
+}
+
+/// The rule's lag budget, where it is in this unit.
+fn lag_in(rule: &Rule, unit: impl Fn(&MaxLag) -> bool) -> Option<u64> {
+    rule.max_lag.filter(unit).map(|lag| match lag {
+        MaxLag::Records(n) | MaxLag::Bytes(n) | MaxLag::Ms(n) => n,
+    })
 }
 
 /// What is known here of one member: everything of oneself, a primary's cursors of its standbys.
@@ -214,6 +223,7 @@ pub(super) async fn history(State(server): State<Shared>) -> Json<Value> {
 pub(super) fn bound(bound: &LossBound) -> Value {
     json!({
         "records": bound.records,
+        "bytes": bound.bytes,
         "span_ms": bound.span_ms,
         "exact_zero": bound.exact_zero,
         "announced_missing": bound.announced_missing,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::peer::Secret;
-use crate::replica::{Kind, Level, MaxLoss, Member, Mode};
+use crate::replica::{Kind, Level, MaxLag, MaxLoss, Member, Mode};
 use crate::units::{Micros, NodeId};
 use crate::wal::Fsync;
 
@@ -198,7 +198,7 @@ pub struct Settings {
     pub acks: u32,
     pub semi_sync_timeout: Duration,
     pub max_loss: MaxLoss,
-    pub max_lag_records: Option<u64>,
+    pub max_lag: Option<MaxLag>,
     pub secret: Option<Secret>,
     /// The rule that a mutant leaves out.
     #[cfg(feature = "mutants")]
@@ -274,37 +274,58 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
+/// An amount that says its unit: records, bytes or time.
+fn amount(text: &str) -> Option<MaxLag> {
+    if let Some(digits) = text.strip_suffix("records") {
+        return digits.trim().parse().ok().map(MaxLag::Records);
+    }
+    // Only with a B: "1 m" is a minute.
+    if text.ends_with(['b', 'B'])
+        && let Ok(bytes) = parse_bytes(&Text::String(text.to_string()))
+    {
+        return Some(MaxLag::Bytes(bytes));
+    }
+    let span = humantime::parse_duration(text).ok()?;
+    Some(MaxLag::Ms(span.as_millis() as u64))
+}
+
 fn loss(text: Option<&Text>) -> Result<MaxLoss, ConfigError> {
     let text = match text {
         None | Some(Text::Number(0)) => return Ok(MaxLoss::Nothing),
         Some(Text::Number(records)) => return Ok(MaxLoss::Records(*records)),
         Some(Text::String(text)) => text.trim(),
     };
-    if text == "0" {
-        return Ok(MaxLoss::Nothing);
-    }
-    if let Some(digits) = text.strip_suffix("records").map(str::trim)
-        && let Ok(records) = digits.parse()
-    {
-        return Ok(MaxLoss::Records(records));
-    }
-    match humantime::parse_duration(text) {
-        Ok(span) => Ok(MaxLoss::SpanMs(span.as_millis() as u64)),
-        Err(_) => wrong(format!(
-            "max_loss = \"{text}\": say 0, \"1000 records\" (needs max_lag) or a span such as \"1 s\""
+    match amount(text) {
+        _ if text == "0" => Ok(MaxLoss::Nothing),
+        Some(MaxLag::Records(records)) => Ok(MaxLoss::Records(records)),
+        Some(MaxLag::Bytes(bytes)) => Ok(MaxLoss::Bytes(bytes)),
+        Some(MaxLag::Ms(ms)) => Ok(MaxLoss::SpanMs(ms)),
+        None => wrong(format!(
+            "max_loss = \"{text}\": say 0, a span such as \"1 s\", or \"1000 records\" or \
+             \"1 MiB\" (each needs max_lag in the same unit)"
         )),
     }
 }
 
-fn lag(text: Option<&Text>) -> Result<Option<u64>, ConfigError> {
-    match text {
-        None => Ok(None),
-        Some(Text::Number(records)) => Ok(Some(*records)),
+fn lag(text: Option<&Text>) -> Result<Option<MaxLag>, ConfigError> {
+    let budget = match text {
+        None => return Ok(None),
+        Some(Text::Number(records)) => Some(MaxLag::Records(*records)),
         Some(Text::String(text)) => {
-            let digits = text.trim().strip_suffix("records").unwrap_or(text).trim();
-            let records = digits.parse().map(Some);
-            records.or_else(|_| wrong(format!("max_lag = \"{text}\": say \"1000 records\"")))
+            let records = text.trim().parse().ok().map(MaxLag::Records);
+            records.or_else(|| amount(text.trim()))
         }
+    };
+    match budget {
+        Some(MaxLag::Records(0) | MaxLag::Bytes(0) | MaxLag::Ms(0)) => wrong(
+            "max_lag must be above 0: with nothing allowed nothing could be written; leave it out \
+             for no limit, or use mode = \"sync\" to lose nothing",
+        ),
+        Some(budget) => Ok(Some(budget)),
+        None => wrong(
+            "max_lag: say how far the standbys may be behind, as \"1000 records\", \"1 MiB\" or \
+             \"500 ms\"",
+        ),
     }
 }
 
@@ -427,7 +448,7 @@ impl Settings {
             acks: cluster.acks.unwrap_or(u32::from(!single)),
             semi_sync_timeout: ms(cluster.semi_sync_timeout, 1000),
             max_loss: loss(cluster.max_loss.as_ref())?,
-            max_lag_records: lag(cluster.max_lag.as_ref())?,
+            max_lag: lag(cluster.max_lag.as_ref())?,
             secret,
             #[cfg(feature = "mutants")]
             without: None,
@@ -591,12 +612,24 @@ impl Settings {
                     .to_string(),
             );
         }
-        if matches!(self.max_loss, MaxLoss::Records(_)) && self.max_lag_records.is_none() {
-            notes.push(
-                "max_loss in records without max_lag always refuses: the loss is not bounded in \
-                 records."
-                    .to_string(),
-            );
+        let unit = match (self.max_loss, self.max_lag) {
+            (MaxLoss::Records(_), Some(MaxLag::Records(_)))
+            | (MaxLoss::Bytes(_), Some(MaxLag::Bytes(_)))
+            | (MaxLoss::Nothing | MaxLoss::SpanMs(_), _) => None,
+            (MaxLoss::Records(_), _) => Some("records"),
+            (MaxLoss::Bytes(_), _) => Some("bytes"),
+        };
+        if let Some(unit) = unit {
+            notes.push(format!(
+                "max_loss in {unit} without max_lag in {unit} always refuses: the loss is not \
+                 bounded in {unit}."
+            ));
+        }
+        if self.max_lag.is_some() && self.mode != Mode::Async {
+            notes.push(format!(
+                "max_lag has no effect in {} mode: it is the budget of async mode.",
+                self.mode.name()
+            ));
         }
         notes
     }
@@ -613,7 +646,7 @@ impl Settings {
             copies: self.copies,
             acks: self.acks,
             semi_sync_timeout: micros(self.semi_sync_timeout),
-            max_lag_records: self.max_lag_records,
+            max_lag: self.max_lag,
             max_loss: self.max_loss,
             interval: micros(self.interval),
             timeout: micros(self.timeout),
@@ -705,6 +738,8 @@ mod tests {
             ("[heartbeat]\nlease = '100 ms'\n", "at least two"),
             ("[heartbeat]\nlease = '100 parsecs'\n", "is no span of time"),
             ("[cluster]\nmax_loss = 'some'\n", "say 0"),
+            ("[cluster]\nmax_lag = 'a bit'\n", "\"1 MiB\" or \"500 ms\""),
+            ("[cluster]\nmax_lag = 0\n", "above 0"),
         ];
         for (text, wanted) in cases {
             let text = if text.starts_with("id") {
@@ -714,6 +749,63 @@ mod tests {
             };
             let error = parse(&text).and_then(Settings::settle).unwrap_err().0;
             assert!(error.contains(wanted), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn budgets_say_their_unit() {
+        let settle = |text: &str| parse(text).and_then(Settings::settle);
+        let lags = [
+            ("1000", MaxLag::Records(1000)),
+            ("'1000'", MaxLag::Records(1000)),
+            ("'1000 records'", MaxLag::Records(1000)),
+            ("'1 MiB'", MaxLag::Bytes(1 << 20)),
+            ("'512 B'", MaxLag::Bytes(512)),
+            ("'500 ms'", MaxLag::Ms(500)),
+            ("'1 m'", MaxLag::Ms(60_000)),
+        ];
+        for (text, wanted) in lags {
+            let settings = settle(&format!("[cluster]\nmode = 'async'\nmax_lag = {text}\n"));
+            assert_eq!(settings.map(|s| s.max_lag), Ok(Some(wanted)), "{text}");
+        }
+        let losses = [
+            ("0", MaxLoss::Nothing),
+            ("'0'", MaxLoss::Nothing),
+            ("7", MaxLoss::Records(7)),
+            ("'64 KiB'", MaxLoss::Bytes(64 << 10)),
+            ("'1 s'", MaxLoss::SpanMs(1000)),
+        ];
+        for (text, wanted) in losses {
+            let settings = settle(&format!("[cluster]\nmax_loss = {text}\n"));
+            assert_eq!(settings.map(|s| s.max_loss), Ok(wanted), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_budget_that_never_helps_is_noted() {
+        let cases = [
+            ("max_lag = '1 MiB'\nmax_loss = '1 MiB'", ""),
+            (
+                "max_lag = '1 MiB'\nmax_loss = 5",
+                "without max_lag in records",
+            ),
+            ("max_loss = '1 MiB'", "without max_lag in bytes"),
+            ("max_lag = '1 MiB'\nmode = 'sync'", "no effect in sync mode"),
+        ];
+        for (keys, wanted) in cases {
+            let mode = if keys.contains("mode") {
+                ""
+            } else {
+                "mode = 'async'"
+            };
+            let settings =
+                parse(&format!("[cluster]\n{mode}\n{keys}\n")).and_then(Settings::settle);
+            let notes = settings.expect(keys).notes().join(" ");
+            assert!(notes.contains(wanted), "{keys}: {notes}");
+            assert!(
+                !wanted.is_empty() || !notes.contains("max_l"),
+                "{keys}: {notes}"
+            );
         }
     }
 }

@@ -26,7 +26,9 @@ use super::reports::{ExactLoss, Reports};
 use super::stats::Stats;
 use super::store::Store;
 use crate::peer::{Identity, VersionRange};
-use crate::replica::{Ack, Control, Input, Kind, LogView, Machine, Output, Report, Standing, View};
+use crate::replica::{
+    Ack, Control, Input, Kind, LogView, Machine, MaxLag, Now, Output, Report, Standing, View,
+};
 use crate::units::{Epoch, Lsn, Micros, NodeId};
 use crate::wal::{ChainPoint, ControlFile, Fsync, Progress, SnapshotStore};
 
@@ -73,6 +75,8 @@ pub(super) struct PersistSlot {
 struct Driver {
     machine: Machine,
     last_log: LogView,
+    /// In which epoch, counted from where, the lag budget ended where.
+    last_reach: (Epoch, Lsn, Lsn),
     last_primary: Option<NodeId>,
     deadline: Micros,
 }
@@ -192,6 +196,7 @@ impl Node {
             driver: Mutex::new(Driver {
                 machine: parts.machine,
                 last_log: LogView::default(),
+                last_reach: (Epoch::ZERO, Lsn::ZERO, Lsn::ZERO),
                 last_primary: None,
                 deadline: Micros::ZERO,
             }),
@@ -311,6 +316,8 @@ impl Node {
     pub fn enter(&self, inputs: impl IntoIterator<Item = Input>) {
         let mut driver = self.driver();
         let now = self.host.now();
+        // First, since a span of time is used up by time alone; and again for what the news move.
+        self.measure_lag(&mut driver, now);
         let log = self.log_view();
         if log != driver.last_log {
             driver.last_log = log;
@@ -319,6 +326,7 @@ impl Node {
         for input in inputs {
             driver.machine.handle(now, input);
         }
+        self.measure_lag(&mut driver, now);
         while let Some(output) = driver.machine.poll_output() {
             self.carry_out(output);
         }
@@ -330,6 +338,21 @@ impl Node {
             self.timer.notify_one();
         }
         driver.deadline = deadline;
+    }
+
+    /// The machine counts LSNs; what a budget in bytes or time comes to is measured here.
+    fn measure_lag(&self, driver: &mut Driver, now: Now) {
+        let Some(lag) = driver.machine.lag_kept() else {
+            return;
+        };
+        if matches!(lag.budget, MaxLag::Records(_)) {
+            return;
+        }
+        let (base, limit) = (lag.base, self.store.lag_reach(&lag, now.wall));
+        let reach = (driver.machine.promised(), base, limit);
+        if std::mem::replace(&mut driver.last_reach, reach) != reach {
+            driver.machine.handle(now, Input::LagReach { base, limit });
+        }
     }
 
     fn carry_out(&self, output: Output) {
@@ -425,7 +448,7 @@ impl Node {
             lease_until: view.lease_until,
             shown: view.shown,
             released: view.released,
-            append_limit: view.append_limit,
+            lag: view.lag,
             primary: view.primary,
             suspected: view.suspected,
             following,

@@ -1,6 +1,7 @@
 //! What sessions need to know before they execute, and before they let a reply go: published by
 //! the driver whenever the machine moves, read without asking it.
 
+use crate::replica::Lag;
 use crate::units::{Epoch, Lsn, Micros, NodeId};
 
 /// What this node may do for clients now.
@@ -17,7 +18,7 @@ pub struct Gate {
     /// Released, as far as known here; what a standby may apply (R23).
     pub released: Lsn,
     /// Async with `max_lag`: nothing is appended beyond.
-    pub append_limit: Option<Lsn>,
+    pub lag: Option<Lag>,
     /// The primary, if one is believed in.
     pub primary: Option<NodeId>,
     /// There is no live primary as far as this node knows.
@@ -62,7 +63,7 @@ impl Gate {
             lease_until: Micros::ZERO,
             shown: Lsn::ZERO,
             released: Lsn::ZERO,
-            append_limit: None,
+            lag: None,
             primary: None,
             suspected: false,
             following: None,

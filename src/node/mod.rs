@@ -23,6 +23,7 @@ mod follow;
 mod gate;
 mod guard;
 mod host;
+mod lag_index;
 mod lead;
 mod links;
 mod repair;

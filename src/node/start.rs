@@ -427,9 +427,7 @@ async fn expire(node: Arc<Node>) {
         }
         let mut deleted = 0;
         if gate.serves == super::gate::Serves::Primary && gate.lease_until > node.host.boot_time() {
-            deleted = node
-                .store
-                .expire(gate.epoch, gate.released, gate.append_limit);
+            deleted = node.store.expire(gate.epoch, gate.released, gate.lag);
             super::stats::Stats::add(&node.stats.expired, deleted as u64);
         }
         let more = deleted >= 500;

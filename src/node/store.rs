@@ -3,14 +3,16 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use thiserror::Error;
 
 use super::host::Host;
+use super::lag_index::{Behind, LagIndex};
 use crate::command::KeyCommand;
 use crate::keyspace::{EffectError, Keyspace, Plan};
+use crate::replica::{Lag, MaxLag};
 use crate::resp::Reply;
 use crate::units::{Epoch, Lsn, Millis};
 use crate::wal::{ChainPoint, HEADER_BYTES, Kind, Log, LogClosed, MAX_RECORD_BYTES};
@@ -81,6 +83,8 @@ pub struct Store {
     host: Arc<dyn Host>,
     applied_lsn: AtomicU64,
     exact_from_lsn: AtomicU64,
+    /// Of the present reign. Locked inside `inner`, and by the driver, each for a moment.
+    lag_index: Mutex<LagIndex>,
     random: AtomicU64,
 }
 
@@ -125,6 +129,20 @@ pub enum Refused {
     Closed(#[from] LogClosed),
 }
 
+/// Why a record of so many bytes will never be appended; for the client.
+fn never_fits(bytes: usize, limit: Option<Lag>) -> Option<String> {
+    if bytes > MAX_RECORD_BYTES {
+        let most = MAX_RECORD_BYTES >> 20;
+        return Some(format!("ERR one command may write at most {most} MiB"));
+    }
+    match limit.map(|lag| lag.budget) {
+        Some(MaxLag::Bytes(most)) if bytes as u64 > most => Some(format!(
+            "ERR this command alone would write {bytes} bytes, and max_lag allows {most}"
+        )),
+        _ => None,
+    }
+}
+
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store")
@@ -156,6 +174,7 @@ impl Store {
             log,
             applied_lsn: AtomicU64::new(applied.lsn.0),
             exact_from_lsn: AtomicU64::new(exact_from.0),
+            lag_index: Mutex::new(LagIndex::new(applied)),
             random,
             host,
         }
@@ -189,16 +208,40 @@ impl Store {
         self.read().applied.offset
     }
 
-    /// Bytes of records behind `lsn`; `None` where the log no longer holds it.
+    fn lag_index(&self) -> MutexGuard<'_, LagIndex> {
+        self.lag_index.lock().expect("the index does not panic")
+    }
+
+    /// Where what follows `lsn` begins, in bytes and time, if this reign appended it.
+    pub(super) fn behind(&self, lsn: Lsn) -> Option<Behind> {
+        self.lag_index().behind(lsn)
+    }
+
+    /// The last record within the budget. What is up to its base is not asked for again.
+    pub(super) fn lag_reach(&self, lag: &Lag, now: Millis) -> Lsn {
+        let mut index = self.lag_index();
+        index.forget(lag.base);
+        index.reach(lag.base, lag.budget, now)
+    }
+
+    /// Bytes of records behind `lsn`, or a little more; `None` where the log no longer holds it.
+    /// Reads the log only for what is older than this reign.
     pub fn bytes_behind(&self, lsn: Lsn) -> Option<u64> {
-        let at = self.log.chain_at(lsn).ok()?;
-        Some(self.log.end().offset.saturating_sub(at.offset))
+        let at = match self.behind(lsn) {
+            Some(behind) => behind.offset,
+            None => self.log.chain_at(lsn).ok()?.offset,
+        };
+        Some(self.log.end().offset.saturating_sub(at))
     }
 
     /// Milliseconds of writes behind `lsn`, by the records' times.
     pub fn ms_behind(&self, lsn: Lsn) -> Option<u64> {
-        let at = self.log.chain_at(lsn).ok()?;
-        Some(self.log.end().time.0.saturating_sub(at.time.0))
+        let end = self.log.end().time.0;
+        let since = match self.behind(lsn) {
+            Some(behind) => behind.since.map_or(end, |since| since.0),
+            None => self.log.chain_at(lsn).ok()?.time.0,
+        };
+        Some(end.saturating_sub(since))
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Inner> {
@@ -249,7 +292,7 @@ impl Store {
         &self,
         epoch: Epoch,
         released: Lsn,
-        limit: Option<Lsn>,
+        limit: Option<Lag>,
         commands: impl Iterator<Item = &'a KeyCommand> + Clone,
         done: &mut Vec<Executed>,
     ) -> Result<(), Refused> {
@@ -298,7 +341,7 @@ impl Store {
         &self,
         inner: &mut Inner,
         epoch: Epoch,
-        limit: Option<Lsn>,
+        limit: Option<Lag>,
         command: &KeyCommand,
         now: Millis,
     ) -> Result<Executed, Refused> {
@@ -317,13 +360,9 @@ impl Store {
         if inner.paused {
             return Err(Refused::Paused);
         }
-        if limit.is_some_and(|limit| inner.applied.lsn >= limit) {
-            return Err(Refused::Lagging);
-        }
         let payload = effects.encoded();
-        if payload.len() + HEADER_BYTES > MAX_RECORD_BYTES {
-            let most = MAX_RECORD_BYTES >> 20;
-            let text = format!("ERR one command may write at most {most} MiB");
+        let bytes = payload.len() + HEADER_BYTES;
+        if let Some(text) = never_fits(bytes, limit) {
             let reply = Reply::Error(text.into());
             return Ok(Executed {
                 reply,
@@ -331,14 +370,34 @@ impl Store {
                 wrote: false,
             });
         }
+        if !self.within(inner, limit, bytes, now) {
+            return Err(Refused::Lagging);
+        }
         let after = self.log.append(epoch, now, Kind::Effects, payload)?;
         inner.keyspace.apply(&effects, after.lsn);
-        self.advance(inner, after);
+        self.appended(inner, after);
         Ok(Executed {
             reply,
             wait: after.lsn.max(depends_on),
             wrote: true,
         })
+    }
+
+    /// Whether a record of so many bytes keeps to the RPO budget.
+    fn within(&self, inner: &Inner, limit: Option<Lag>, bytes: usize, now: Millis) -> bool {
+        let Some(lag) = limit else { return true };
+        let offset = inner.applied.offset + bytes as u64;
+        match lag.budget {
+            MaxLag::Records(records) => inner.applied.lsn.0 < lag.base.0.saturating_add(records),
+            MaxLag::Bytes(_) | MaxLag::Ms(_) => {
+                self.lag_index().admits(lag.base, lag.budget, offset, now)
+            }
+        }
+    }
+
+    fn appended(&self, inner: &mut Inner, after: ChainPoint) {
+        self.lag_index().push(after);
+        self.advance(inner, after);
     }
 
     fn advance(&self, inner: &mut Inner, to: ChainPoint) {
@@ -347,7 +406,7 @@ impl Store {
     }
 
     /// Deletes keys that have expired; a primary's background work. How many.
-    pub fn expire(&self, epoch: Epoch, released: Lsn, limit: Option<Lsn>) -> usize {
+    pub fn expire(&self, epoch: Epoch, released: Lsn, limit: Option<Lag>) -> usize {
         let due =
             |inner: &Inner, now: Millis| inner.keyspace.next_expiry().is_some_and(|at| at <= now);
         {
@@ -358,13 +417,13 @@ impl Store {
         }
         let mut inner = self.write();
         let now = self.now(&inner);
-        let full = limit.is_some_and(|limit| inner.applied.lsn >= limit);
-        if inner.reign != Some(epoch) || inner.paused || full {
+        if inner.reign != Some(epoch) || inner.paused {
             return 0;
         }
         inner.keyspace.prune_released(released);
         let effects = inner.keyspace.plan_expired(now, 500);
-        if effects.is_empty() {
+        let bytes = effects.encoded().len() + HEADER_BYTES;
+        if effects.is_empty() || !self.within(&inner, limit, bytes, now) {
             return 0;
         }
         match self
@@ -373,7 +432,7 @@ impl Store {
         {
             Ok(after) => {
                 inner.keyspace.apply(&effects, after.lsn);
-                self.advance(&mut inner, after);
+                self.appended(&mut inner, after);
                 effects.iter().count()
             }
             Err(_) => 0,
@@ -457,7 +516,8 @@ impl Store {
         payload.extend_from_slice(&fork.epoch.0.to_le_bytes());
         let now = self.now(&inner);
         let start = self.log.append(epoch, now, Kind::EpochStart, &payload)?;
-        self.advance(&mut inner, start);
+        self.lag_index().restart(fork);
+        self.appended(&mut inner, start);
         // What this keyspace holds is the history from here on.
         self.demand(&mut inner, start.lsn);
         inner.expect_nothing();
@@ -471,6 +531,7 @@ impl Store {
         let mut inner = self.write();
         inner.reign = None;
         inner.paused = false;
+        self.lag_index().restart(inner.applied);
     }
 
     pub(super) fn pause(&self, paused: bool) {

@@ -85,10 +85,35 @@ impl Level {
 pub enum MaxLoss {
     /// Nothing may be lost: such a takeover is always refused.
     Nothing,
-    /// At most this many records; needs `max_lag`, or no bound is known.
+    /// At most this many records; needs `max_lag` in records, or no bound is known.
     Records(u64),
+    /// At most this many bytes of log; needs `max_lag` in bytes, or no bound is known.
+    Bytes(u64),
     /// At most the writes of this many milliseconds.
     SpanMs(u64),
+}
+
+/// How far the log of an async primary may be ahead of what any successor is sure to hold: the RPO
+/// budget. Durable as part of a rule, since a takeover draws its bound from it (R21).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MaxLag {
+    /// This many records.
+    Records(u64),
+    /// This many bytes of records, headers included.
+    Bytes(u64),
+    /// The writes of this many milliseconds.
+    Ms(u64),
+}
+
+impl std::fmt::Display for MaxLag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MaxLag::Records(n) => write!(f, "{n} records"),
+            MaxLag::Bytes(n) => write!(f, "{n} bytes"),
+            MaxLag::Ms(n) => write!(f, "{n} ms"),
+        }
+    }
 }
 
 /// Everything a machine is told before it starts.
@@ -109,8 +134,8 @@ pub struct Config {
     pub acks: u32,
     /// Semi-sync: how long the oldest waiting record waits before the fall-back.
     pub semi_sync_timeout: Micros,
-    /// Async: records the primary may be ahead of its standbys.
-    pub max_lag_records: Option<u64>,
+    /// Async: how far the primary may be ahead of its standbys.
+    pub max_lag: Option<MaxLag>,
     /// The loss budget of an automatic takeover.
     pub max_loss: MaxLoss,
     /// Time between heartbeats.

@@ -532,6 +532,7 @@ impl Machine {
             // nobody here has heard of: nothing bounds that.
             LossBound {
                 records: None,
+                bytes: None,
                 span_ms: None,
                 ..self.loss_bound(&newest, granted.values().copied())
             }
@@ -603,6 +604,10 @@ impl Machine {
                 format!("max_loss is {n} records"),
                 bound.records.map_or(!strict, |r| r <= n),
             ),
+            MaxLoss::Bytes(n) => (
+                format!("max_loss is {n} bytes"),
+                bound.bytes.map_or(!strict, |b| b <= n),
+            ),
             MaxLoss::SpanMs(ms) => (
                 format!("max_loss is {ms} ms"),
                 bound.span_ms.map_or(!strict, |s| s <= ms),
@@ -614,11 +619,14 @@ impl Machine {
         let records = bound
             .records
             .map_or("no bound in records".into(), |r| format!("{r} records"));
+        let bytes = bound
+            .bytes
+            .map_or(String::new(), |bytes| format!("{bytes} bytes, "));
         let span = bound
             .span_ms
             .map_or("no bound in time".into(), |s| format!("{s} ms of writes"));
         Some(format!(
-            "not every acknowledged write is known to be here (up to {records}, {span}) and {budget}; \
+            "not every acknowledged write is known to be here (up to {records}, {bytes}{span}) and {budget}; \
              `understudy promote --force` overrides this"
         ))
     }
@@ -671,7 +679,11 @@ impl Machine {
             },
             ..newest.clone()
         };
-        let first = self.first_rule(&base, newest, &bound, &present);
+        let mut first = self.first_rule(&base, newest, &bound, &present);
+        // What earlier reigns released was kept within the budget that they recorded, and no other
+        // (R21): another one is promised once it is known to hold.
+        let wanted = self.lag_budget(&first.voters);
+        first.max_lag = wanted.filter(|lag| newest.max_lag == Some(*lag));
         let report = self.open_report(now, epoch, bound, answers);
         let reign = Reign::new(epoch, first, report, self.released);
         self.take_the_throne(now, reign);
@@ -824,7 +836,7 @@ mod tests {
             copies: None,
             acks: 1,
             semi_sync_timeout: Micros::from_ms(1000),
-            max_lag_records: None,
+            max_lag: None,
             max_loss: MaxLoss::Nothing,
             interval: Micros::from_ms(100),
             timeout: Micros::from_ms(100),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::config::MaxLag;
 use super::election::Answer;
 use super::guard::Guard;
 use super::machine::{Machine, Now};
@@ -20,7 +21,9 @@ impl Machine {
     /// enough to share one with any majority. (Seed 3738 of "async, 2 records": 800 ms stated and
     /// 821 lost, since the one voter that had heard more was new.)
     ///
-    /// In records: only where the rule kept the primary within `max_lag` of its standbys.
+    /// By `max_lag`, in its unit: only where the rule kept the primary within it. What any majority
+    /// may lack was appended within that many records, bytes or milliseconds of the first record it
+    /// lacks.
     pub(super) fn loss_bound<'a>(
         &self,
         newest: &RecordedRule,
@@ -29,6 +32,7 @@ impl Machine {
         let mut bound = LossBound {
             exact_zero: false,
             records: None,
+            bytes: None,
             span_ms: None,
             announced_missing: 0,
         };
@@ -38,7 +42,12 @@ impl Machine {
             .clone()
             .any(|ballot| ballot.rebooted || (ballot.incomplete && self.keeps(Guard::R14GaveUp)));
         if !forgot {
-            bound.records = newest.rule.max_lag_records;
+            match newest.rule.max_lag {
+                Some(MaxLag::Records(records)) => bound.records = Some(records),
+                Some(MaxLag::Bytes(bytes)) => bound.bytes = Some(bytes),
+                Some(MaxLag::Ms(ms)) => bound.span_ms = Some(ms),
+                None => {}
+            }
         }
         let of_newest = |seen: &SeenBeat| seen.epoch >= newest.id.epoch;
         let seen = granted.filter_map(|ballot| ballot.seen).filter(of_newest);
@@ -47,7 +56,9 @@ impl Machine {
             && let Some(seen) = seen.max_by_key(|seen| (seen.epoch, seen.seq))
         {
             bound.announced_missing = seen.appended.records_since(self.log.appended.lsn);
-            bound.span_ms = Some(self.span_ms(&seen));
+            // Both hold, so the shorter does.
+            let span_ms = self.span_ms(&seen);
+            bound.span_ms = Some(bound.span_ms.map_or(span_ms, |ms| ms.min(span_ms)));
         }
         bound
     }
@@ -136,6 +147,7 @@ impl Machine {
             None => LossBound {
                 exact_zero: false,
                 records: None,
+                bytes: None,
                 span_ms: None,
                 announced_missing: 0,
             },

@@ -112,6 +112,15 @@ pub enum Input {
     /// The log is to be given up for a full copy. It may be once [`Machine::following`] names the
     /// primary again: then this is durable (R14).
     GiveUpLog,
+    /// Primary with `max_lag` in bytes or time, which only the owner of the records can measure:
+    /// counted from `base`, the budget ends behind `limit` now. To be told before anything else,
+    /// and again when the base has moved.
+    LagReach {
+        /// What [`View::lag`](super::view::View::lag) named.
+        base: Lsn,
+        /// The last record within the budget.
+        limit: Lsn,
+    },
     /// This node must not go on as primary; for a person, why.
     StepDown(String),
     /// Hand over, to this standby or the best.
@@ -341,6 +350,7 @@ impl Machine {
                 self.matched = None;
                 self.change_control(|control| control.incomplete = true);
             }
+            Input::LagReach { base, limit } => self.on_lag_reach(base, limit),
             Input::StepDown(why) => self.step_down(now, &why, None),
             Input::Switchover(to) => self.on_switchover(now, to),
             Input::WritesPaused => self.on_writes_paused(),
@@ -624,16 +634,11 @@ impl Machine {
                 (data, copies, config.level.unwrap_or(Level::Synced))
             }
         };
-        let max_lag_records = if config.mode == Mode::Async {
-            config.max_lag_records
-        } else {
-            None
-        };
         Rule {
             members,
             copies: copies.max(1),
             level,
-            max_lag_records,
+            max_lag: self.lag_budget(voters),
             voters: voters.to_vec(),
             lost: lost.to_vec(),
             founding: false,

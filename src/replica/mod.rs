@@ -35,6 +35,7 @@ mod control;
 mod election;
 mod follow;
 mod guard;
+mod lag;
 mod loss;
 mod machine;
 mod message;
@@ -46,10 +47,11 @@ mod vote;
 
 #[doc(hidden)]
 pub use canonical::{Outline, ReignOutline};
-pub use config::{Config, Kind, Level, MaxLoss, Member, Mode};
+pub use config::{Config, Kind, Level, MaxLag, MaxLoss, Member, Mode};
 pub use control::Control;
 #[cfg(feature = "mutants")]
 pub use guard::Guard;
+pub use lag::Lag;
 pub use machine::{Ack, Input, LogView, Machine, Now, Output};
 pub use message::{Ballot, Beat, BeatAnswer, Envelope, LogPos, Message, Refusal, SeenBeat};
 pub use report::{Cause, LossBound, Report};

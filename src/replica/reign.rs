@@ -80,6 +80,10 @@ pub(super) struct Reign {
     pub(super) proposal: Option<Proposal>,
     pub(super) version: u64,
     pub(super) standbys: BTreeMap<NodeId, Cursor>,
+    /// With `max_lag`: incarnation of a standby whose stream broke, and what it had received.
+    pub(super) parted: BTreeMap<NodeId, (u64, Lsn)>,
+    /// `max_lag` in bytes or time: counted from the first, the budget ends behind the second.
+    pub(super) lag_reach: (Lsn, Lsn),
     /// Standbys whose process was seen to be gone, and that have not come back.
     pub(super) dead: BTreeSet<NodeId>,
     /// What each voter promised.
@@ -118,6 +122,8 @@ impl Reign {
             }),
             version: 1,
             standbys: BTreeMap::new(),
+            parted: BTreeMap::new(),
+            lag_reach: (Lsn::ZERO, Lsn::ZERO),
             dead: BTreeSet::new(),
             leases: BTreeMap::new(),
             heard: BTreeMap::new(),
@@ -139,7 +145,7 @@ impl Reign {
     }
 
     /// Whether a cursor's copies count under `rule` (R25).
-    fn counted(&self, rule: &Rule, id: NodeId) -> Option<&Cursor> {
+    pub(super) fn counted(&self, rule: &Rule, id: NodeId) -> Option<&Cursor> {
         self.standbys
             .get(&id)
             .filter(|cursor| rule.counts(id, cursor.incarnation))
@@ -260,6 +266,7 @@ impl Machine {
         };
         let met = self.held(reign, &proposal.recorded.rule);
         let met = (met >= start.lsn && met >= self.released) || !self.keeps(Guard::R6Met);
+        let met = met && self.within_lag(reign, &proposal.recorded.rule);
         if !proposal.sent && met {
             self.send_proposal(reign);
         }
@@ -421,47 +428,6 @@ impl Machine {
         self.released.min(applied)
     }
 
-    /// `max_lag`: the last LSN that may be appended, so that any majority that elects without
-    /// this primary holds a log at most `max_lag` records behind.
-    pub(super) fn append_limit(&self, reign: &Reign) -> Option<Lsn> {
-        let rule = &reign.rule_in_force()?.rule;
-        let max_lag = rule.max_lag_records?;
-        let other = |voter: &&Voter| voter.id != self.config.id;
-        let data: Vec<&Voter> = rule
-            .voters
-            .iter()
-            .filter(other)
-            .filter(|v| v.kind == Kind::Data)
-            .collect();
-        let witnesses = rule
-            .voters
-            .iter()
-            .filter(|v| v.kind == Kind::Witness)
-            .count();
-        if data.is_empty() {
-            return None;
-        }
-        // The smallest number of data nodes in such a majority; the winner is one of them.
-        let electing = rule
-            .majority()
-            .saturating_sub(witnesses)
-            .clamp(1, data.len());
-        let needed = data.len() - electing + 1;
-        let mut received: Vec<Lsn> = data
-            .iter()
-            .map(|voter| {
-                reign
-                    .counted(rule, voter.id)
-                    .map_or(Lsn::ZERO, |c| c.received)
-            })
-            .collect();
-        received.sort_unstable_by(|a, b| b.cmp(a));
-        let base = received.get(needed - 1).copied().unwrap_or(Lsn::ZERO);
-        // The reign's own first record must always fit.
-        let start = reign.start.map_or(Lsn::ZERO, |start| start.lsn);
-        Some(Lsn(base.0.saturating_add(max_lag)).max(start))
-    }
-
     fn release(&mut self, now: Now, reign: &mut Reign) {
         let (Some(start), Some(active)) = (reign.start, &reign.active) else {
             return;
@@ -482,6 +448,8 @@ impl Machine {
             };
         }
         if let Some(limit) = self.append_limit(reign) {
+            // Appending keeps to it already; but a standby's new stream, or a new voter, may set
+            // back what is counted from.
             lsn = lsn.min(limit);
         }
         lsn = lsn.min(self.log.appended.lsn);
@@ -555,6 +523,7 @@ impl Machine {
                 wanted = alone;
             }
         }
+        wanted.max_lag = self.provable_lag(reign, active, &wanted);
         wanted
     }
 
@@ -778,6 +747,7 @@ impl Machine {
                 (cursor.received, cursor.synced) = (old.received, old.synced);
             }
             reign.standbys.insert(id, cursor);
+            reign.parted.remove(&id);
             reign.dead.remove(&id);
         }
     }
@@ -798,13 +768,18 @@ impl Machine {
         if !self.keeps(Guard::R4) {
             return;
         }
+        let budgeted = self.config.max_lag.is_some();
         if let Role::Primary(reign) = &mut self.role
             && reign
                 .standbys
                 .get(&id)
                 .is_some_and(|cursor| cursor.stream == stream)
+            && let Some(cursor) = reign.standbys.remove(&id)
+            && budgeted
         {
-            reign.standbys.remove(&id);
+            reign
+                .parted
+                .insert(id, (cursor.incarnation, cursor.received));
         }
     }
 

@@ -30,6 +30,9 @@ pub struct LossBound {
     pub exact_zero: bool,
     /// At most this many acknowledged records; `None`: not bounded in records.
     pub records: Option<u64>,
+    /// At most this many bytes of acknowledged records; `None`: not bounded in bytes.
+    #[serde(default)]
+    pub bytes: Option<u64>,
     /// They were acknowledged within at most this many milliseconds; `None`: unknown.
     pub span_ms: Option<u64>,
     /// Records the last heartbeat announced and the winner's log lacks: a lower estimate.
@@ -41,6 +44,7 @@ impl LossBound {
     pub const ZERO: LossBound = LossBound {
         exact_zero: true,
         records: Some(0),
+        bytes: Some(0),
         span_ms: Some(0),
         announced_missing: 0,
     };

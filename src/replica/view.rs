@@ -1,6 +1,7 @@
 //! What the machine shows: everything the node needs to serve, and `status` to tell.
 
 use super::config::{Kind, Mode};
+use super::lag::Lag;
 use super::machine::{LogView, Machine, Role};
 use super::message::LogPos;
 use super::rule::RecordedRule;
@@ -72,8 +73,10 @@ pub struct View {
     pub released: Lsn,
     /// The last LSN that replies may show; below `released` at level applied (R9).
     pub shown: Lsn,
-    /// Async with `max_lag`: the last LSN that may be appended now.
+    /// Async with `max_lag`: the last LSN that may be appended now, as far as the machine knows.
     pub append_limit: Option<Lsn>,
+    /// The same as a rule for whoever appends.
+    pub lag: Option<Lag>,
     /// EpochStart is in the log, so writes may be appended.
     pub begun: bool,
     /// EpochStart is released, so replies go out (R17).
@@ -123,6 +126,7 @@ impl Machine {
             released: self.released,
             shown: reign.map_or(self.released, |reign| self.shown(reign)),
             append_limit: reign.and_then(|reign| self.append_limit(reign)),
+            lag: self.lag_kept(),
             begun: start.is_some(),
             serving: start.is_some_and(|start| self.released >= start.lsn),
             paused: reign.is_some_and(|reign| reign.handover.is_some()),
@@ -138,6 +142,14 @@ impl Machine {
             fork: reign.map(|reign| reign.report.fork),
             rebooted: self.rebooted,
             incomplete: self.control.incomplete,
+        }
+    }
+
+    /// The lag budget to keep to now; a primary's.
+    pub fn lag_kept(&self) -> Option<Lag> {
+        match &self.role {
+            Role::Primary(reign) => self.lag(reign),
+            _ => None,
         }
     }
 

@@ -161,7 +161,7 @@ mod tests {
             lease_until: Micros(lease),
             shown: Lsn(shown),
             released: Lsn(shown),
-            append_limit: None,
+            lag: None,
             primary: None,
             suspected: false,
             following: None,

@@ -246,7 +246,8 @@ impl Session<'_> {
                         if since.elapsed() < self.server.node.settings.write_timeout {
                             return;
                         }
-                        self.blocked_since = None;
+                        // Those behind it have waited as long: nothing is read while a command
+                        // waits. (A pipeline of a thousand once took as many timeouts to fail.)
                         self.todo.pop_front();
                         self.answer(&Reply::error(why));
                     }
@@ -268,6 +269,7 @@ impl Session<'_> {
                 }
             }
         }
+        self.blocked_since = None;
     }
 
     /// RESP2 cannot tell a message from an answer, so a subscriber may do little else.
@@ -326,13 +328,7 @@ impl Session<'_> {
         }
         let mut done: Vec<Executed> = Vec::new();
         let store = &self.server.node.store;
-        let result = store.execute(
-            gate.epoch,
-            gate.released,
-            gate.append_limit,
-            self.batch(),
-            &mut done,
-        );
+        let result = store.execute(gate.epoch, gate.released, gate.lag, self.batch(), &mut done);
         let now = Instant::now();
         Stats::add(&self.server.node.stats.commands, done.len() as u64);
         self.reign = Some(gate.epoch);
@@ -352,9 +348,10 @@ impl Session<'_> {
             Ok(()) => Ok(()),
             Err(Refused::NotPrimary) => Err("MASTERDOWN this node's reign has ended"),
             Err(Refused::Paused) => Err("CLUSTERDOWN a switchover is under way"),
-            Err(Refused::Lagging) => {
-                Err("NOREPLICAS the standbys are more than max_lag behind; nothing was written")
-            }
+            Err(Refused::Lagging) => Err(
+                "NOREPLICAS the standbys did not catch up in time, and writing more would \
+                     exceed max_lag; nothing was written",
+            ),
             Err(Refused::Closed(_)) => {
                 self.refuse_all("MISCONF the log's disk failed; nothing was written");
                 Ok(())

@@ -98,7 +98,7 @@ impl Cluster {
             copies: None,
             acks: 1,
             semi_sync_timeout: Micros::from_ms(1000),
-            max_lag_records: None,
+            max_lag: None,
             max_loss: MaxLoss::Nothing,
             interval: Micros::from_ms(400),
             timeout: Micros::from_ms(100),

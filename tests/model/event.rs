@@ -160,9 +160,7 @@ impl World {
             events.push(Event::Apply(i));
         }
         let reigns = view.standing == Standing::Primary;
-        let room = view
-            .append_limit
-            .is_none_or(|limit| limit > view.log.appended.lsn);
+        let room = self.has_room(i, &view);
         if reigns && view.begun && !view.paused && room && self.writes < self.bounds.writes {
             events.push(Event::Write(i));
         }

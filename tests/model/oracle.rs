@@ -9,7 +9,7 @@ use understudy::replica::{
 };
 use understudy::units::{Epoch, Lsn, Millis, NodeId};
 
-use super::world::{Node, Rec, World};
+use super::world::{Node, RECORD_BYTES, Rec, World};
 
 /// Nodes, and the epoch of the record that each holds.
 type Holders = BTreeSet<(usize, Epoch)>;
@@ -233,6 +233,7 @@ fn allows(budget: MaxLoss, records: u64, span: u64) -> bool {
     match budget {
         MaxLoss::Nothing => false,
         MaxLoss::Records(most) => records <= most,
+        MaxLoss::Bytes(most) => records * RECORD_BYTES <= most,
         MaxLoss::SpanMs(most) => span <= most,
     }
 }
@@ -240,6 +241,9 @@ fn allows(budget: MaxLoss, records: u64, span: u64) -> bool {
 fn states(bound: &LossBound, records: u64, span: u64) -> bool {
     !bound.exact_zero
         && bound.records.is_none_or(|most| records <= most)
+        && bound
+            .bytes
+            .is_none_or(|most| records * RECORD_BYTES <= most)
         && bound.span_ms.is_none_or(|most| span <= most)
 }
 

@@ -1,6 +1,6 @@
 //! The clusters that are searched.
 
-use understudy::replica::{Level, MaxLoss, Mode};
+use understudy::replica::{Level, MaxLag, MaxLoss, Mode};
 
 use super::world::Bounds;
 
@@ -64,11 +64,23 @@ pub fn applied() -> Bounds {
 
 /// Async with a budget that `max_lag` makes provable.
 pub fn lagging(budget: MaxLoss) -> Bounds {
+    let max_lag = match budget {
+        MaxLoss::Bytes(bytes) => MaxLag::Bytes(bytes),
+        _ => MaxLag::Records(2),
+    };
     Bounds {
         mode: Mode::Async,
         level: None,
         max_loss: budget,
-        max_lag: Some(2),
+        max_lag: Some(max_lag),
         ..witness()
+    }
+}
+
+/// Async whose lag is limited in time, and so is the loss.
+pub fn lagging_in_time(ms: u64) -> Bounds {
+    Bounds {
+        max_lag: Some(MaxLag::Ms(ms)),
+        ..lagging(MaxLoss::SpanMs(ms))
     }
 }

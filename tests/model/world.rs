@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use understudy::replica::{
-    Ack, Config, Control, Envelope, Input, Kind, Level, LogPos, LogView, Machine, MaxLoss, Member,
-    Message, Mode, Now, Output, View,
+    Ack, Config, Control, Envelope, Input, Kind, Level, LogPos, LogView, Machine, MaxLag, MaxLoss,
+    Member, Message, Mode, Now, Output, View,
 };
 use understudy::units::{Epoch, Lsn, Micros, Millis, NodeId};
 
@@ -24,7 +24,7 @@ pub struct Bounds {
     pub mode: Mode,
     pub level: Option<Level>,
     pub max_loss: MaxLoss,
-    pub max_lag: Option<u64>,
+    pub max_lag: Option<MaxLag>,
     /// No reign beyond this epoch is explored.
     pub epochs: u64,
     /// Client writes in all.
@@ -44,6 +44,9 @@ pub struct Bounds {
     #[cfg(feature = "mutants")]
     pub without: Option<understudy::replica::Guard>,
 }
+
+/// What a record counts for under a budget in bytes.
+pub const RECORD_BYTES: u64 = 10;
 
 /// A record: who wrote it, when. Equal places with equal records are the same record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -207,7 +210,7 @@ fn config(bounds: &Bounds, i: usize, node: &Node) -> Config {
         copies: None,
         acks: 1,
         semi_sync_timeout: Micros::from_ms(1000),
-        max_lag_records: bounds.max_lag,
+        max_lag: bounds.max_lag,
         max_loss: bounds.max_loss,
         interval: Micros::from_ms(400),
         timeout: Micros::from_ms(100),
@@ -618,6 +621,48 @@ impl World {
     }
 
     pub fn input(&mut self, i: usize, input: Input) {
+        self.measure_lag(i);
+        self.tell(i, input);
+        self.measure_lag(i);
+    }
+
+    /// The owner's part of a lag budget in bytes or time.
+    fn measure_lag(&mut self, i: usize) {
+        let machine = self.nodes[i].machine.as_ref();
+        let Some(lag) = machine.and_then(Machine::lag_kept) else {
+            return;
+        };
+        let (base, log, now) = (lag.base, &self.nodes[i].log, self.clock(i).wall.0);
+        let since = log.get(base.0 as usize).map_or(now, |rec| rec.time.0);
+        let limit = match lag.budget {
+            MaxLag::Records(_) => return,
+            MaxLag::Bytes(bytes) => Lsn(base.0 + bytes / RECORD_BYTES),
+            MaxLag::Ms(ms) if now - since > ms => base,
+            MaxLag::Ms(ms) => {
+                let end = log
+                    .iter()
+                    .take_while(|rec| rec.time.0 <= since + ms)
+                    .count();
+                Lsn(end as u64).max(base)
+            }
+        };
+        self.tell(i, Input::LagReach { base, limit });
+    }
+
+    /// Whether the lag budget admits one record more.
+    pub fn has_room(&self, i: usize, view: &View) -> bool {
+        let Some(lag) = view.lag else { return true };
+        let (log, now) = (&self.nodes[i].log, self.clock(i).wall.0);
+        let since = log.get(lag.base.0 as usize).map_or(now, |rec| rec.time.0);
+        match lag.budget {
+            MaxLag::Ms(ms) => now - since <= ms,
+            _ => view
+                .append_limit
+                .is_some_and(|limit| limit > view.log.appended.lsn),
+        }
+    }
+
+    fn tell(&mut self, i: usize, input: Input) {
         let now = self.clock(i);
         let Some(machine) = self.nodes[i].machine.as_mut() else {
             return;

@@ -613,6 +613,8 @@ impl Inner {
 fn allows(budget: MaxLoss, records: u64, span_ms: u64) -> bool {
     match budget {
         MaxLoss::Nothing => false,
+        // No shape asks for it; the records' sizes are not looked at.
+        MaxLoss::Bytes(_) => false,
         MaxLoss::Records(most) => records <= most,
         MaxLoss::SpanMs(most) => span_ms <= most,
     }

@@ -283,6 +283,7 @@ mod tests {
                 });
                 let bound = Bound {
                     records,
+                    bytes: None,
                     span_ms: Some(200),
                     exact_zero: false,
                 };
