@@ -26,6 +26,8 @@ pub struct Cluster {
     pub mode_state: String,
     /// The commit rule in force.
     pub rule: Option<Rule>,
+    /// What would be lost if the primary died now; only a primary that others could follow says.
+    pub lost_if_primary_died: Option<Exposure>,
     /// Longest time until a silent primary is suspected, milliseconds.
     pub worst_case_detection_ms: Option<u64>,
     /// Sentences for a person, such as why no automatic takeover is possible.
@@ -39,6 +41,18 @@ impl Cluster {
     pub fn member(&self, id: u32) -> Option<&Member> {
         self.members.iter().find(|member| member.id == id)
     }
+}
+
+/// Released records that not every possible successor is known to hold.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Exposure {
+    /// How many.
+    pub records: u64,
+    /// Their bytes; `None` where not known.
+    pub bytes: Option<u64>,
+    /// Milliseconds since the first of them was written; `None` where not known.
+    pub ms: Option<u64>,
 }
 
 /// Who must hold a record before it is released.

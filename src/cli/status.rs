@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use comfy_table::{Cell, Table};
 use serde_json::json;
 
-use super::answers::{Cluster, Member, Rule};
+use super::answers::{Cluster, Exposure, Member, Rule};
 use super::http_client::{ConnectArgs, HttpClient, HttpError};
-use super::text::{count, or_dash, table_style};
+use super::text::{count, or_dash, table_style, thousands};
 
 /// Flags of `status`.
 #[derive(Debug, clap::Args)]
@@ -80,6 +80,10 @@ fn render(cluster: &Cluster) -> String {
     if let Some(worst) = cluster.worst_case_detection_ms {
         writeln!(out, "a silent primary is noticed within {worst} ms").expect(write);
     }
+    if let Some(lost) = &cluster.lost_if_primary_died {
+        let lost = say_lost(lost);
+        writeln!(out, "lost if the primary died now: {lost}").expect(write);
+    }
     writeln!(out, "\n{}\n", table(&cluster.members)).expect(write);
     for note in &cluster.notes {
         writeln!(out, "note: {note}").expect(write);
@@ -111,6 +115,20 @@ fn say(rule: &Rule) -> String {
         nodes.join(", "),
         rule.level
     )
+}
+
+/// The live RPO in every unit that is known.
+fn say_lost(lost: &Exposure) -> String {
+    if lost.records == 0 {
+        return "nothing".to_owned();
+    }
+    let known = [
+        Some(count(lost.records, "record")),
+        lost.bytes.map(|bytes| count(bytes, "byte")),
+        lost.ms.map(|ms| format!("{} ms", thousands(ms))),
+    ];
+    let known: Vec<String> = known.into_iter().flatten().collect();
+    format!("up to {}", known.join(", "))
 }
 
 fn table(members: &[Member]) -> Table {
@@ -174,6 +192,7 @@ mod tests {
         "rule":{"epoch":7,"version":2,"members":[2],"copies":1,"level":"synced",
                 "max_lag_records":null},
         "worst_case_detection_ms":400,"notes":["node 1 is not promoted: it fell behind"],
+        "lost_if_primary_died":{"records":1204,"bytes":98304,"ms":40},
         "new_key":1,
         "members":[
          {"name":"1","id":1,"role":"replica","state":"unreachable","kind":"data","epoch":null,
@@ -208,6 +227,8 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("noticed within 400 ms"), "{text}");
+        let lost = "lost if the primary died now: up to 1,204 records, 98,304 bytes, 40 ms\n";
+        assert!(text.contains(lost), "{text}");
         assert!(
             text.contains("note: node 1 is not promoted: it fell behind\n"),
             "{text}"

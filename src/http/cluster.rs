@@ -49,6 +49,11 @@ pub(super) async fn cluster(State(server): State<Shared>) -> Json<Value> {
         "mode": settings.mode.name(),
         "mode_state": mode_state(view.mode_state),
         "rule": rule,
+        "lost_if_primary_died": node.exposure(&view).map(|lost| json!({
+            "records": lost.records,
+            "bytes": lost.bytes,
+            "ms": lost.ms,
+        })),
         "worst_case_detection_ms": worst.as_millis() as u64,
         "notes": notes,
         "members": members,

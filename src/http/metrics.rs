@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Shared;
-use crate::node::Stats;
+use crate::node::{Exposure, Stats};
 use crate::replica::ModeState;
 
 pub(super) async fn metrics(State(server): State<Shared>) -> impl IntoResponse {
@@ -153,6 +153,37 @@ fn gauges(server: &Shared, registry: &mut Registry) {
     ];
     for (name, help, value) in values {
         registry.register(name, help, ConstGauge::new(value));
+    }
+    if let Some(lost) = node.exposure(&view) {
+        exposure(&lost, registry);
+    }
+}
+
+/// A primary's; absent elsewhere, and each where it is not known, so that no alert takes "unknown"
+/// for "nothing".
+fn exposure(lost: &Exposure, registry: &mut Registry) {
+    let values = [
+        (
+            "lost_if_died_records",
+            "Released records that not every possible successor is known to hold",
+            Some(lost.records),
+        ),
+        (
+            "lost_if_died_bytes",
+            "Bytes of the records that would be lost if this primary died now",
+            lost.bytes,
+        ),
+        (
+            "lost_if_died_milliseconds",
+            "Age of the oldest record that would be lost if this primary died now",
+            lost.ms,
+        ),
+    ];
+    for (name, help, value) in values {
+        if let Some(value) = value {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            registry.register(name, help, ConstGauge::new(value));
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::Settings;
 use super::digests::Digests;
 use super::fitness::Unfit;
+use super::exposure::Heard;
 use super::gate::{Gate, Serves};
 use super::guard::Guard;
 use super::host::{Host, Seen};
@@ -79,6 +80,7 @@ struct Driver {
     last_reach: (Epoch, Lsn, Lsn),
     last_primary: Option<NodeId>,
     deadline: Micros,
+    heard: Heard,
 }
 
 /// One node, shared by all its parts.
@@ -199,6 +201,7 @@ impl Node {
                 last_reach: (Epoch::ZERO, Lsn::ZERO, Lsn::ZERO),
                 last_primary: None,
                 deadline: Micros::ZERO,
+                heard: Heard::default(),
             }),
             gate: watch::Sender::new(Gate::closed()),
             reign: watch::Sender::new((Epoch::ZERO, false)),
@@ -256,6 +259,11 @@ impl Node {
     /// The machine's view now.
     pub fn view(&self) -> View {
         self.driver().machine.view()
+    }
+
+    /// What this reign has heard from its standbys.
+    pub(super) fn heard(&self) -> Heard {
+        self.driver().heard.clone()
     }
 
     /// What a promotion of this node would cost, and what stands against it.
@@ -316,8 +324,6 @@ impl Node {
     pub fn enter(&self, inputs: impl IntoIterator<Item = Input>) {
         let mut driver = self.driver();
         let now = self.host.now();
-        // First, since a span of time is used up by time alone; and again for what the news move.
-        self.measure_lag(&mut driver, now);
         let log = self.log_view();
         if log != driver.last_log {
             driver.last_log = log;
@@ -348,7 +354,7 @@ impl Node {
         if matches!(lag.budget, MaxLag::Records(_)) {
             return;
         }
-        let (base, limit) = (lag.base, self.store.lag_reach(&lag, now.wall));
+        let (base, limit) = (lag.base, self.store.lag_reach(&lag));
         let reach = (driver.machine.promised(), base, limit);
         if std::mem::replace(&mut driver.last_reach, reach) != reach {
             driver.machine.handle(now, Input::LagReach { base, limit });
@@ -440,6 +446,7 @@ impl Node {
 
     fn publish(&self, driver: &mut Driver) {
         let view = driver.machine.view();
+        driver.heard.note(&view);
         let following = driver.machine.following();
         let serves = self.serves(&view);
         let gate = Gate {

@@ -110,10 +110,16 @@ impl LagIndex {
         })
     }
 
+    /// Byte offset behind the record `lsn`, or a little more.
+    pub(super) fn offset_upto(&self, lsn: Lsn) -> u64 {
+        let place = self.runs.partition_point(|run| run.first <= lsn);
+        self.runs
+            .get(place)
+            .map_or(self.end.offset, |run| run.offset)
+    }
+
     /// The last record within `budget` counted from `base`; `base` itself where nothing is known.
-    /// A span of time that is used up at `now` takes back what it allowed: what is acknowledged
-    /// late is acknowledged outside it.
-    pub(super) fn reach(&self, base: Lsn, budget: MaxLag, now: Millis) -> Lsn {
+    pub(super) fn reach(&self, base: Lsn, budget: MaxLag) -> Lsn {
         let Some(from) = self.behind(base) else {
             return base;
         };
@@ -123,7 +129,6 @@ impl LagIndex {
         let (bytes, until) = match budget {
             MaxLag::Records(records) => return Lsn(base.0.saturating_add(records)),
             MaxLag::Bytes(bytes) => (Some(from.offset.saturating_add(bytes)), None),
-            MaxLag::Ms(ms) if now.0.saturating_sub(since.0) > ms => return base,
             MaxLag::Ms(ms) => (None, Some(Millis(since.0.saturating_add(ms)))),
         };
         if bytes.is_none_or(|most| self.end.offset <= most)
@@ -204,6 +209,9 @@ mod tests {
         for (base, wanted) in cases {
             assert_eq!(at(base), wanted, "behind {base}");
         }
+        for (lsn, wanted) in [(11, 1100), (14, 1400), (15, 1500), (99, 1500)] {
+            assert_eq!(index.offset_upto(Lsn(lsn)), wanted, "up to {lsn}");
+        }
     }
 
     #[test]
@@ -219,8 +227,8 @@ mod tests {
             (MaxLag::Bytes(600), 10, 15, true),
             (MaxLag::Bytes(100), 15, 15, true),
             (MaxLag::Bytes(99), 15, 15, false),
-            (MaxLag::Ms(0), 10, 10, false),
-            (MaxLag::Ms(19), 10, 10, false),
+            (MaxLag::Ms(0), 10, 11, false),
+            (MaxLag::Ms(19), 10, 12, false),
             (MaxLag::Ms(25), 10, 13, false),
             (MaxLag::Ms(40), 10, 15, false),
             (MaxLag::Ms(50), 10, 15, true),
@@ -231,7 +239,7 @@ mod tests {
         for (budget, base, reach, admits) in cases {
             let base = Lsn(base);
             assert_eq!(
-                index.reach(base, budget, Millis(5020)),
+                index.reach(base, budget),
                 Lsn(reach),
                 "{budget} from {base}"
             );
@@ -254,11 +262,9 @@ mod tests {
                 exact - behind.offset <= whole / 1000,
                 "far from it at {base}"
             );
-            let reach = index
-                .reach(Lsn(base), MaxLag::Bytes(1_000_000), Millis(0))
-                .0;
+            let reach = index.reach(Lsn(base), MaxLag::Bytes(1_000_000)).0;
             assert!(reach >= base && reach <= base + 10_000, "{base}: {reach}");
-            let reach = index.reach(Lsn(base), MaxLag::Ms(100_000), Millis(0)).0;
+            let reach = index.reach(Lsn(base), MaxLag::Ms(100_000)).0;
             assert!(reach >= base && reach <= base + 10_001, "{base}: {reach}");
         }
         index.forget(Lsn(10 + records - 3));

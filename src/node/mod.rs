@@ -19,6 +19,7 @@ mod copy;
 mod digests;
 mod driver;
 mod fitness;
+mod exposure;
 mod follow;
 mod gate;
 mod guard;
@@ -40,6 +41,7 @@ pub use config::{
 };
 pub use driver::{Node, NodeEvent};
 pub use fitness::Unfit;
+pub use exposure::Exposure;
 pub use gate::{Gate, Serves};
 pub use guard::Guard;
 pub use host::{Apart, Host, RealHost, Seen, Task};

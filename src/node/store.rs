@@ -217,11 +217,16 @@ impl Store {
         self.lag_index().behind(lsn)
     }
 
+    /// Byte offset behind a record of this reign, or a little more.
+    pub(super) fn offset_upto(&self, lsn: Lsn) -> u64 {
+        self.lag_index().offset_upto(lsn)
+    }
+
     /// The last record within the budget. What is up to its base is not asked for again.
-    pub(super) fn lag_reach(&self, lag: &Lag, now: Millis) -> Lsn {
+    pub(super) fn lag_reach(&self, lag: &Lag) -> Lsn {
         let mut index = self.lag_index();
         index.forget(lag.base);
-        index.reach(lag.base, lag.budget, now)
+        index.reach(lag.base, lag.budget)
     }
 
     /// Bytes of records behind `lsn`, or a little more; `None` where the log no longer holds it.

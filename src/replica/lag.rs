@@ -7,9 +7,8 @@
 //!
 //! The machine sees LSNs only. A budget in bytes or time is measured by the owner of the records:
 //! it keeps to [`Lag`] when it appends, and says by `Input::LagReach` which LSNs that comes to.
-//! What it has not said is taken for beyond the budget. A span of time that is used up lets nothing
-//! be released any more, either: a write that waited for a slow disk is acknowledged when it is
-//! released, and that is what the bound speaks of.
+//! What it has not said is taken for beyond the budget. A budget in time speaks of when writes
+//! were made (their records' times): a write made within it may be released later.
 
 use super::config::{MaxLag, Mode};
 use super::machine::{Machine, Role};

@@ -113,8 +113,8 @@ pub enum Input {
     /// primary again: then this is durable (R14).
     GiveUpLog,
     /// Primary with `max_lag` in bytes or time, which only the owner of the records can measure:
-    /// counted from `base`, the budget ends behind `limit` now. To be told before anything else,
-    /// and again when the base has moved.
+    /// counted from `base`, the budget ends behind `limit`. To be told after whatever moved
+    /// either.
     LagReach {
         /// What [`View::lag`](super::view::View::lag) named.
         base: Lsn,

@@ -33,7 +33,8 @@ pub struct LossBound {
     /// At most this many bytes of acknowledged records; `None`: not bounded in bytes.
     #[serde(default)]
     pub bytes: Option<u64>,
-    /// They were acknowledged within at most this many milliseconds; `None`: unknown.
+    /// They were made within at most this many milliseconds; `None`: unknown. (As far as it was
+    /// drawn from heartbeats they were acknowledged within it, too.)
     pub span_ms: Option<u64>,
     /// Records the last heartbeat announced and the winner's log lacks: a lower estimate.
     pub announced_missing: u64,

@@ -103,6 +103,39 @@ pub struct View {
     pub incomplete: bool,
 }
 
+impl View {
+    /// Of a node that knows nothing; for tests to fill in what they are about.
+    #[cfg(test)]
+    pub(crate) fn nothing() -> View {
+        View {
+            standing: Standing::Blank,
+            epoch: Epoch::ZERO,
+            cluster: None,
+            incarnation: 0,
+            primary: None,
+            suspected: false,
+            lease_until: Micros::ZERO,
+            promised_until: Micros::ZERO,
+            released: Lsn::ZERO,
+            shown: Lsn::ZERO,
+            append_limit: None,
+            lag: None,
+            begun: false,
+            serving: false,
+            paused: false,
+            rule: None,
+            mode_state: ModeState::Ok,
+            standbys: Vec::new(),
+            leases: Vec::new(),
+            held_back: None,
+            log: LogView::default(),
+            fork: None,
+            rebooted: false,
+            incomplete: false,
+        }
+    }
+}
+
 impl Machine {
     /// What there is to see.
     pub fn view(&self) -> View {

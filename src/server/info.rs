@@ -213,6 +213,15 @@ fn own(server: &Server, view: &View, out: &mut String) {
                 .min(1 << 40),
         );
     }
+    if let Some(lost) = node.exposure(view) {
+        put(out, "lost_if_died_records", lost.records);
+        if let Some(bytes) = lost.bytes {
+            put(out, "lost_if_died_bytes", bytes);
+        }
+        if let Some(ms) = lost.ms {
+            put(out, "lost_if_died_ms", ms);
+        }
+    }
     if let Some(why) = &view.held_back {
         put(out, "held_back", why);
     }

@@ -621,7 +621,6 @@ impl World {
     }
 
     pub fn input(&mut self, i: usize, input: Input) {
-        self.measure_lag(i);
         self.tell(i, input);
         self.measure_lag(i);
     }
@@ -632,12 +631,11 @@ impl World {
         let Some(lag) = machine.and_then(Machine::lag_kept) else {
             return;
         };
-        let (base, log, now) = (lag.base, &self.nodes[i].log, self.clock(i).wall.0);
-        let since = log.get(base.0 as usize).map_or(now, |rec| rec.time.0);
+        let (base, log) = (lag.base, &self.nodes[i].log);
+        let since = log.get(base.0 as usize).map_or(0, |rec| rec.time.0);
         let limit = match lag.budget {
             MaxLag::Records(_) => return,
             MaxLag::Bytes(bytes) => Lsn(base.0 + bytes / RECORD_BYTES),
-            MaxLag::Ms(ms) if now - since > ms => base,
             MaxLag::Ms(ms) => {
                 let end = log
                     .iter()
@@ -718,7 +716,7 @@ impl World {
             Output::PauseWrites => self.input(i, Input::WritesPaused),
             Output::Report(report) => {
                 let log = &self.nodes[i].log;
-                let fault = self.ghost.note_report(&report, log, self.bounds.max_loss);
+                let fault = self.ghost.note_report(&report, log, &self.bounds);
                 self.violation = self.violation.take().or(fault);
             }
             Output::EndReign { epoch, .. } => {

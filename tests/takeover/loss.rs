@@ -111,6 +111,9 @@ fn takes_over_within(plan: Plan, cluster_keys: &str) {
     if let Some(most) = bound["records"].as_u64() {
         assert!(records <= most, "{exact} beyond {bound}");
     }
+    if let Some(most) = bound["bytes"].as_u64() {
+        assert!(number(&exact["bytes"]) <= most, "{exact} beyond {bound}");
+    }
     if let Some(most) = bound["span_ms"].as_u64() {
         assert!(span_ms <= most, "{exact} beyond {bound}");
     }
@@ -143,4 +146,9 @@ fn async_takes_over_within_a_budget_of_time() {
 #[test]
 fn async_takes_over_within_a_budget_of_records() {
     takes_over_within(async_pair(Some("1000 records")), "max_lag = 1000");
+}
+
+#[test]
+fn async_takes_over_within_a_budget_of_bytes() {
+    takes_over_within(async_pair(Some("9 MiB")), "max_lag = \"9 MiB\"");
 }

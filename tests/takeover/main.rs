@@ -10,6 +10,7 @@ mod catch_up;
 mod copy;
 mod fall_back;
 mod freeze;
+mod lag;
 mod loss;
 mod pair;
 mod planned;
