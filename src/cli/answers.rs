@@ -117,10 +117,28 @@ pub struct Member {
     pub lag_records: Option<u64>,
     /// Milliseconds it is behind.
     pub lag_ms: Option<u64>,
+    /// What the primary keeps of its log for this standby; only the primary says.
+    pub log_kept: Option<LogKept>,
     /// What is left of the lease, milliseconds.
     pub lease_ms: Option<u64>,
     /// Whether the answering node has a connection to it.
     pub connected: Option<bool>,
+}
+
+/// A standby's share of its primary's log.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct LogKept {
+    /// `kept`, `full copy needed`, or `unknown` where it was not heard of in this reign.
+    pub state: String,
+    /// Bytes of log kept from what it lacks on, whole segments.
+    pub bytes: Option<u64>,
+    /// Bytes that are kept for it at most.
+    pub budget_bytes: u64,
+    /// How fast the log grows.
+    pub append_bytes_per_second: u64,
+    /// At that pace it is cut loose in so long, milliseconds; `None`: nothing points to it.
+    pub cut_loose_in_ms: Option<u64>,
 }
 
 /// `GET /history`: past takeovers, newest last.

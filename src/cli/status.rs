@@ -5,13 +5,14 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use comfy_table::{Cell, Table};
 use serde_json::json;
 
 use super::answers::{Cluster, Exposure, Member, Rule};
 use super::http_client::{ConnectArgs, HttpClient, HttpError};
-use super::text::{count, or_dash, table_style, thousands};
+use super::text::{count, or_dash, size, table_style, thousands};
 
 /// Flags of `status`.
 #[derive(Debug, clap::Args)]
@@ -85,6 +86,9 @@ fn render(cluster: &Cluster) -> String {
         writeln!(out, "lost if the primary died now: {lost}").expect(write);
     }
     writeln!(out, "\n{}\n", table(&cluster.members)).expect(write);
+    for said in cluster.members.iter().filter_map(say_kept) {
+        writeln!(out, "{said}").expect(write);
+    }
     for note in &cluster.notes {
         writeln!(out, "note: {note}").expect(write);
     }
@@ -129,6 +133,24 @@ fn say_lost(lost: &Exposure) -> String {
     ];
     let known: Vec<String> = known.into_iter().flatten().collect();
     format!("up to {}", known.join(", "))
+}
+
+/// A standby that will need a full copy, or does.
+fn say_kept(member: &Member) -> Option<String> {
+    let (id, kept) = (member.id, member.log_kept.as_ref()?);
+    if kept.state == "full copy needed" {
+        return Some(format!(
+            "node {id} needs a full copy: the log that it lacks is kept no more"
+        ));
+    }
+    let left = Duration::from_secs(kept.cut_loose_in_ms? / 1000);
+    Some(format!(
+        "node {id} will need a full copy in {} at {}/s: {} of {} kept for it are used",
+        humantime::format_duration(left),
+        size(kept.append_bytes_per_second),
+        size(kept.bytes.unwrap_or(0)),
+        size(kept.budget_bytes),
+    ))
 }
 
 fn table(members: &[Member]) -> Table {
@@ -195,7 +217,8 @@ mod tests {
         "lost_if_primary_died":{"records":1204,"bytes":98304,"ms":40},
         "new_key":1,
         "members":[
-         {"name":"1","id":1,"role":"replica","state":"unreachable","kind":"data","epoch":null,
+         {"name":"1","id":1,"log_kept":{"state":"kept","bytes":1100000000,"budget_bytes":4300000000,
+            "append_bytes_per_second":3100000,"cut_loose_in_ms":734567},"role":"replica","state":"unreachable","kind":"data","epoch":null,
           "appended_lsn":null,"lag":null,"lag_records":null,"vote":true,"in_rule":false,
           "http_addr":"127.0.0.1:7381","connected":false},
          {"name":"2","id":2,"role":"leader","state":"running","kind":"data","epoch":7,"lag":0,
@@ -233,6 +256,8 @@ mod tests {
             text.contains("note: node 1 is not promoted: it fell behind\n"),
             "{text}"
         );
+        let soon = "node 1 will need a full copy in 12m 14s at 3.1 MB/s: 1.1 GB of 4.3 GB kept for it are used\n";
+        assert!(text.contains(soon), "{text}");
         let expected = "2 primary running 7 912 911 910 910 0 0 0 431 yes yes 10.0.0.2:7379";
         assert_eq!(
             row(&text, "2 "),

@@ -32,6 +32,17 @@ pub(super) fn thousands(number: u64) -> String {
     out
 }
 
+/// A number of bytes in the unit that keeps two figures: `512 B`, `3.1 MB`, `12 GB`.
+pub(super) fn size(bytes: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    let (mut exact, mut unit) = (bytes as f64, 0);
+    while exact >= 999.5 && unit + 1 < units.len() {
+        (exact, unit) = (exact / 1e3, unit + 1);
+    }
+    let digits = usize::from(unit > 0 && exact < 9.95);
+    format!("{exact:.digits$} {}", units[unit])
+}
+
 /// A span of microseconds in the unit that keeps three figures: `87 µs`, `1.24 ms`, `3.10 s`.
 pub(super) fn span_us(us: u64) -> String {
     let exact = us as f64;

@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde_json::{Value, json};
 
 use super::Shared;
-use crate::node::{Acknowledged, ExactLoss, MemberSettings, Serves, Takeover};
+use crate::node::{Acknowledged, ExactLoss, Fate, MemberSettings, Serves, Share, Takeover};
 use crate::replica::{Cause, Kind, LossBound, MaxLag, Rule, Standing, View};
 use crate::server::mode_state;
 use crate::units::{Micros, NodeId};
@@ -14,10 +14,16 @@ pub(super) async fn cluster(State(server): State<Shared>) -> Json<Value> {
     let node = &server.node;
     let view = node.view();
     let settings = &node.settings;
+    let shares = node.shares(&view);
     let members: Vec<Value> = settings
         .members
         .iter()
-        .map(|member| describe(&server, &view, member))
+        .map(|member| {
+            let mut said = describe(&server, &view, member);
+            let share = shares.iter().find(|share| share.id == member.member.id);
+            said["log_kept"] = share.map_or(Value::Null, log_kept);
+            said
+        })
         .collect();
     let rule = view.rule.as_ref().map(|recorded| {
         json!({
@@ -154,6 +160,22 @@ fn describe(server: &Shared, view: &View, member: &MemberSettings) -> Value {
         "lease_ms": lease.map(|until| remaining_ms(until, server.node.host.boot_time())),
         "connected": known.connected,
         "self": own,
+    })
+}
+
+/// What a primary keeps of its log for a standby.
+fn log_kept(share: &Share) -> Value {
+    let (state, bytes) = match share.fate {
+        Fate::Kept { bytes } => ("kept", Some(bytes)),
+        Fate::CutLoose => ("full copy needed", None),
+        Fate::Unknown => ("unknown", None),
+    };
+    json!({
+        "state": state,
+        "bytes": bytes,
+        "budget_bytes": share.budget,
+        "append_bytes_per_second": share.bytes_per_second,
+        "cut_loose_in_ms": share.cut_loose_in.map(|span| span.as_millis() as u64),
     })
 }
 

@@ -3,13 +3,15 @@
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Shared;
-use crate::node::{Exposure, Stats};
+use crate::node::{Exposure, Fate, Share, Stats};
 use crate::replica::ModeState;
 
 pub(super) async fn metrics(State(server): State<Shared>) -> impl IntoResponse {
@@ -154,9 +156,41 @@ fn gauges(server: &Shared, registry: &mut Registry) {
     for (name, help, value) in values {
         registry.register(name, help, ConstGauge::new(value));
     }
+    shares(&node.shares(&view), registry);
     if let Some(lost) = node.exposure(&view) {
         exposure(&lost, registry);
     }
+}
+
+/// What a primary keeps of its log for each standby, and what it does not.
+fn shares(shares: &[Share], registry: &mut Registry) {
+    let bytes = Family::<Standby, Gauge>::default();
+    let needed = Family::<Standby, Gauge>::default();
+    for share in shares {
+        let node = Standby { node: share.id.0 };
+        let cut = share.fate == Fate::CutLoose;
+        needed.get_or_create(&node).set(i64::from(cut));
+        if let Fate::Kept { bytes: kept } = share.fate {
+            let kept = i64::try_from(kept).unwrap_or(i64::MAX);
+            bytes.get_or_create(&node).set(kept);
+        }
+    }
+    registry.register(
+        "standby_log_kept_bytes",
+        "Bytes of log kept for a standby, whole segments",
+        bytes,
+    );
+    registry.register(
+        "standby_needs_full_copy",
+        "1 where the log that a standby lacks is kept no more",
+        needed,
+    );
+}
+
+/// Which standby a figure is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Standby {
+    node: u32,
 }
 
 /// A primary's; absent elsewhere, and each where it is not known, so that no alert takes "unknown"

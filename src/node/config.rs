@@ -99,6 +99,7 @@ pub struct WalFile {
     pub fsync: Option<String>,
     pub segment_size: Option<Text>,
     pub retain: Option<Text>,
+    pub standby_retain: Option<Text>,
     pub stall: Option<Span>,
 }
 
@@ -214,6 +215,8 @@ pub struct Settings {
     pub fsync: Fsync,
     pub segment_bytes: u64,
     pub retain_bytes: u64,
+    pub retain_for: Option<Duration>,
+    pub standby_retain_bytes: u64,
     pub stall: Duration,
     pub max_clients: u32,
     /// Bytes of keys and values that a snapshot takes, and reads back, per second; 0: no limit.
@@ -329,6 +332,38 @@ fn lag(text: Option<&Text>) -> Result<Option<MaxLag>, ConfigError> {
     }
 }
 
+/// `wal.retain`: a size, a span, or both with a comma between them.
+fn retain(text: Option<&Text>) -> Result<(Option<u64>, Option<Duration>), ConfigError> {
+    let text = match text {
+        None => return Ok((None, None)),
+        Some(Text::Number(bytes)) => return Ok((Some((*bytes).max(1)), None)),
+        Some(Text::String(text)) => text,
+    };
+    let (mut bytes, mut span) = (None, None);
+    for part in text.split(',').map(str::trim) {
+        let twice = if part.ends_with('m') {
+            return wrong(format!(
+                "wal.retain = \"{text}\": say MiB or min instead of m"
+            ));
+        } else if let Ok(size) = parse_bytes(&Text::String(part.to_string())) {
+            bytes.replace(size.max(1)).is_some()
+        } else if let Ok(time) = humantime::parse_duration(part) {
+            span.replace(time.max(Duration::from_secs(1))).is_some()
+        } else {
+            return wrong(format!(
+                "wal.retain = \"{text}\": say a size, a span of time or both, as \"1 GiB\", \
+                 \"1 h\" or \"1 GiB, 1 h\""
+            ));
+        };
+        if twice {
+            return wrong(format!(
+                "wal.retain = \"{text}\": one size and one span of time at most"
+            ));
+        }
+    }
+    Ok((bytes, span))
+}
+
 fn fsync(text: Option<&str>) -> Result<Fsync, ConfigError> {
     match text {
         None | Some("always") => Ok(Fsync::Always),
@@ -433,6 +468,7 @@ impl Settings {
             .filter(|m| m.member.kind == Kind::Data)
             .count();
         let single = data_nodes == 1;
+        let (retain_bytes, retain_for) = retain(file.wal.retain.as_ref())?;
         let settings = Settings {
             id,
             data_dir: file
@@ -462,7 +498,11 @@ impl Settings {
             refused_is_dead: file.heartbeat.refused_is_dead.unwrap_or(true),
             fsync: fsync(file.wal.fsync.as_deref())?,
             segment_bytes: size(file.wal.segment_size.as_ref(), 64 << 20)?,
-            retain_bytes: size(file.wal.retain.as_ref(), 256 << 20)?,
+            retain_bytes: retain_bytes.unwrap_or(256 << 20),
+            retain_for,
+            // What a standby misses while its host reboots at 10 MB/s, and little beside any data
+            // that is worth a standby.
+            standby_retain_bytes: size(file.wal.standby_retain.as_ref(), 1 << 30)?,
             stall: ms(file.wal.stall, 2000),
             max_clients: file.limits.max_clients.unwrap_or(10_000),
             // A quarter of what one core walks, packs and checks: what a snapshot takes of the
@@ -779,6 +819,35 @@ mod tests {
             let settings = settle(&format!("[cluster]\nmax_loss = {text}\n"));
             assert_eq!(settings.map(|s| s.max_loss), Ok(wanted), "{text}");
         }
+    }
+
+    #[test]
+    fn the_log_is_kept_by_size_by_time_or_by_both() {
+        let (gib, hour) = (1 << 30, Duration::from_secs(3600));
+        let cases = [
+            ("1 GiB", Ok((Some(gib), None))),
+            ("1 h", Ok((None, Some(hour)))),
+            ("1 GiB, 1 h", Ok((Some(gib), Some(hour)))),
+            ("1h,1G", Ok((Some(gib), Some(hour)))),
+            ("30 min", Ok((None, Some(hour / 2)))),
+            ("30 m", Err("MiB or min")),
+            ("1 GiB, 2 GiB", Err("one size")),
+            ("1 h, 2 h", Err("one size and one span")),
+            ("a while", Err("\"1 GiB, 1 h\"")),
+            ("", Err("\"1 GiB, 1 h\"")),
+        ];
+        for (text, wanted) in cases {
+            match (retain(Some(&Text::String(text.into()))), wanted) {
+                (Ok(found), Ok(wanted)) => assert_eq!(found, wanted, "{text}"),
+                (Err(found), Err(wanted)) => assert!(found.0.contains(wanted), "{found}"),
+                (found, _) => panic!("{text}: {found:?}"),
+            }
+        }
+        let settings = Settings::settle(File::default()).unwrap();
+        let kept = (settings.retain_bytes, settings.standby_retain_bytes);
+        assert_eq!(kept, (256 << 20, 1 << 30));
+        let unit = retain(Some(&Text::Number(4096)));
+        assert_eq!(unit, Ok((Some(4096), None)));
     }
 
     #[test]

@@ -16,14 +16,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::Settings;
 use super::digests::Digests;
-use super::fitness::Unfit;
 use super::exposure::Heard;
+use super::fitness::Unfit;
 use super::gate::{Gate, Serves};
 use super::guard::Guard;
 use super::host::{Host, Seen};
 use super::links::Word;
 use super::repair::Repair;
 use super::reports::{ExactLoss, Reports};
+use super::retention::Retention;
 use super::stats::Stats;
 use super::store::Store;
 use crate::peer::{Identity, VersionRange};
@@ -127,6 +128,7 @@ pub struct Node {
     pub(super) quarantined: AtomicBool,
     /// Why this node does not stand; empty when it may.
     pub(super) unfit: Mutex<BTreeSet<Unfit>>,
+    retention: Mutex<Retention>,
     /// The newest LSN that a reply of this process may have shown, and the epoch (R33).
     pub(super) shown: Mutex<(Epoch, Lsn)>,
     /// Cancelled when the node stops.
@@ -219,6 +221,7 @@ impl Node {
             digests: Digests::default(),
             quarantined: AtomicBool::new(false),
             unfit: Mutex::default(),
+            retention: Mutex::default(),
             shown: Mutex::new((Epoch::ZERO, Lsn::ZERO)),
             stopping: CancellationToken::new(),
             started: std::time::Instant::now(),
@@ -264,6 +267,12 @@ impl Node {
     /// What this reign has heard from its standbys.
     pub(super) fn heard(&self) -> Heard {
         self.driver().heard.clone()
+    }
+
+    pub(super) fn retention(&self) -> MutexGuard<'_, Retention> {
+        self.retention
+            .lock()
+            .expect("deciding what to keep does not panic")
     }
 
     /// What a promotion of this node would cost, and what stands against it.

@@ -29,6 +29,7 @@ mod lead;
 mod links;
 mod repair;
 mod reports;
+mod retention;
 mod snapshots;
 mod start;
 mod stats;
@@ -40,12 +41,13 @@ pub use config::{
     Settings, Span, Text, WalFile, parse, parse_bytes, parse_member, read,
 };
 pub use driver::{Node, NodeEvent};
-pub use fitness::Unfit;
 pub use exposure::Exposure;
+pub use fitness::Unfit;
 pub use gate::{Gate, Serves};
 pub use guard::Guard;
 pub use host::{Apart, Host, RealHost, Seen, Task};
 pub use reports::{Acknowledged, ExactLoss, Reports, Takeover};
+pub use retention::{Fate, Share};
 pub use snapshots::{CannotLoad, NoSnapshot};
 pub use start::{Running, StartError, start};
 pub use stats::Stats;

@@ -317,6 +317,16 @@ impl Log {
             })
     }
 
+    /// What the first record of each segment kept follows, oldest first.
+    pub fn segment_starts(&self) -> Vec<ChainPoint> {
+        let state = self.shared.lock();
+        state
+            .segments
+            .iter()
+            .map(|segment| segment.before)
+            .collect()
+    }
+
     /// Bytes of all segment files kept, as record bytes (headers and reserve left out).
     pub fn kept_bytes(&self) -> u64 {
         self.end().offset - self.oldest().offset

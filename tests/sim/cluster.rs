@@ -25,6 +25,8 @@ pub struct Shape {
     /// Lines for `[cluster]`.
     pub cluster: &'static str,
     pub refused_is_dead: bool,
+    /// Seconds of one pass of the memory scrub.
+    pub scrub_secs: u32,
     /// The rule that a mutant leaves out.
     #[cfg(feature = "mutants")]
     pub without: Option<understudy::node::Guard>,
@@ -40,10 +42,10 @@ impl Shape {
             "id = {place}\ndata_dir = '/data'\nclient_addr = '127.0.0.{place}:7379'\n\
              peer_addr = '127.0.0.{place}:7380'\nhttp_addr = '127.0.0.{place}:7381'\n\
              [heartbeat]\nrefused_is_dead = {}\n\
-             [wal]\nsegment_size = '64 KiB'\nretain = '128 KiB'\n\
-             [limits]\nsnapshot_rate = '1 MiB'\ncopy_rate = '25 KiB'\n\
-             [cluster]\nwrite_timeout = '2 s'\n{}\n",
-            self.refused_is_dead, self.cluster
+             [wal]\nsegment_size = '64 KiB'\nretain = '128 KiB'\nstandby_retain = '192 KiB'\n\
+             [cluster]\nwrite_timeout = '2 s'\n{}\n\
+             [limits]\nsnapshot_rate = '1 MiB'\ncopy_rate = '25 KiB'\nmemory_scrub = '{} s'\n",
+            self.refused_is_dead, self.cluster, self.scrub_secs
         );
         for node in 1..=self.nodes() {
             let role = if node > self.data {

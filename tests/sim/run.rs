@@ -23,6 +23,7 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 1,
         cluster: "mode = 'semi-sync'\nlevel = 'synced'",
         refused_is_dead: true,
+        scrub_secs: 600,
         #[cfg(feature = "mutants")]
         without: None,
     },
@@ -32,6 +33,7 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 0,
         cluster: "mode = 'sync'",
         refused_is_dead: false,
+        scrub_secs: 600,
         #[cfg(feature = "mutants")]
         without: None,
     },
@@ -41,6 +43,7 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 0,
         cluster: "mode = 'sync'",
         refused_is_dead: true,
+        scrub_secs: 600,
         #[cfg(feature = "mutants")]
         without: None,
     },
@@ -50,6 +53,7 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 2,
         cluster: "mode = 'semi-sync'\nlevel = 'synced'",
         refused_is_dead: false,
+        scrub_secs: 600,
         #[cfg(feature = "mutants")]
         without: None,
     },
@@ -59,6 +63,7 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 0,
         cluster: "mode = 'semi-sync'",
         refused_is_dead: true,
+        scrub_secs: 600,
         #[cfg(feature = "mutants")]
         without: None,
     },
@@ -68,6 +73,7 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 1,
         cluster: "mode = 'async'\nmax_lag = 20\nmax_loss = 20",
         refused_is_dead: true,
+        scrub_secs: 600,
         #[cfg(feature = "mutants")]
         without: None,
     },

@@ -189,7 +189,7 @@ fn a_lone_standby_that_still_differs_when_built_again_stays_out_and_keeps_what_i
 fn a_bit_that_memory_lost_is_found_in_one_pass_of_the_scrub() {
     in_virtual_time(5, async {
         let shape = Shape {
-            cluster: "mode = 'sync'\n[limits]\nmemory_scrub = '4 s'",
+            scrub_secs: 4,
             ..SHAPES[1]
         };
         let (cluster, primary) = with_keys(shape).await;
@@ -216,7 +216,8 @@ fn a_single_node_whose_memory_lost_a_bit_builds_itself_again() {
         let shape = Shape {
             data: 1,
             witnesses: 0,
-            cluster: "mode = 'async'\n[limits]\nmemory_scrub = '2 s'",
+            cluster: "mode = 'async'",
+            scrub_secs: 2,
             ..SHAPES[0]
         };
         let (cluster, primary) = begun_with(shape).await;

@@ -72,7 +72,8 @@ fn a_standby_catches_up_from_the_log_while_writes_go_on() {
 
 #[test]
 fn a_standby_catches_up_by_a_snapshot_where_the_log_was_cut() {
-    let small = "[wal]\nsegment_size = \"128 KiB\"\nretain = \"256 KiB\"\n";
+    let small =
+        "[wal]\nsegment_size = \"128 KiB\"\nretain = \"256 KiB\"\nstandby_retain = \"256 KiB\"\n";
     let (mut lab, primary, standby, last) = catches_up(small, 20_000);
     let oldest = oldest_lsn(&lab.data_dir(primary));
     assert!(

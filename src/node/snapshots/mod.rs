@@ -161,23 +161,42 @@ fn there_already(node: &Arc<Node>, standby: NodeId) -> Result<Option<Offered>, S
     Ok(chosen.map(|(begin, _, path)| Offered::new(node, standby, begin, path)))
 }
 
+/// How often the log's growth is looked at while nothing is written.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
 /// Time until the next attempt, doubled from one failure to the next.
 const PATIENCE: Duration = Duration::from_secs(1);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Makes a snapshot whenever the log has grown by `retain` since the last one, and lets go of
-/// segments that no snapshot and no retention needs.
+/// Makes a snapshot whenever the log has grown by `retain` since the last one, or for so long, and
+/// lets go of segments that no snapshot, no retention and no standby needs.
 pub(super) async fn keep(node: Arc<Node>) {
     let mut log_grew = node.store.log().subscribe();
-    let retain = node.settings.retain_bytes;
+    let (retain, longest) = (node.settings.retain_bytes, node.settings.retain_for);
     let mut last = snapshot_offset(&node);
+    let mut last_at = node.host.boot_time();
+    // Up to where the log is replaced; known once this process has made a snapshot.
+    let mut replaced = Lsn::ZERO;
     let mut patience = PATIENCE;
     loop {
-        if log_grew.changed().await.is_err() {
+        let grew = tokio::time::timeout(LOOK_EVERY, log_grew.changed());
+        if grew.await.is_ok_and(|changed| changed.is_err()) {
             return;
         }
+        let now = node.host.boot_time();
+        node.retention()
+            .pace
+            .note(now, node.store.log().end().offset);
         let applied = node.store.read().applied;
-        if applied.offset.saturating_sub(last) < retain || !exact(&node, applied.lsn) {
+        let grown = applied.offset.saturating_sub(last);
+        let old =
+            longest.is_some_and(|longest| u128::from(now.since(last_at).0) >= longest.as_micros());
+        let due = grown >= retain || (grown > 0 && old);
+        if !due || !exact(&node, applied.lsn) {
+            // A standby has moved on, or used its budget up.
+            if node.removable(replaced) > node.store.log().oldest().lsn {
+                replaced = node.host.blocking(|| tidy(&node, replaced));
+            }
             // Many records come per wake-up; once in a while is enough.
             tokio::time::sleep(Duration::from_millis(200)).await;
             continue;
@@ -188,11 +207,8 @@ pub(super) async fn keep(node: Arc<Node>) {
         };
         match made {
             Ok((begin, _, _)) => {
-                last = applied.offset;
-                patience = PATIENCE;
-                if let Err(error) = node.host.blocking(|| tidy(&node, begin)) {
-                    tracing::warn!("removing old segments and snapshots failed: {error}");
-                }
+                (last, last_at, patience) = (applied.offset, now, PATIENCE);
+                replaced = node.host.blocking(|| tidy(&node, begin));
             }
             Err(error) => {
                 match &error {
@@ -219,22 +235,33 @@ fn snapshot_offset(node: &Node) -> u64 {
     info.map_or(0, |info| info.begin.offset)
 }
 
-/// Two snapshots are kept, and those of copies. Segments go that the oldest one does not need, once
-/// the log is longer than `retain` behind it.
-fn tidy(node: &Node, newest: Lsn) -> Result<(), SnapshotError> {
+/// Two snapshots are kept, and those of copies. Segments go that the oldest one replaces and no
+/// standby needs. Up to where the log is replaced.
+fn tidy(node: &Node, newest: Lsn) -> Lsn {
+    // Asked of the disk each time: a rejoin may have removed the snapshot that replaced them (R29).
+    let replaced = match tidy_snapshots(node) {
+        Ok(oldest) => oldest.min(newest),
+        Err(error) => {
+            tracing::warn!("removing old snapshots failed: {error}");
+            return Lsn::ZERO;
+        }
+    };
+    let removable = node.removable(replaced);
+    if let Err(error) = node.store.log().remove_before(removable) {
+        tracing::warn!("removing old segments failed: {error}");
+    }
+    replaced
+}
+
+/// Where the oldest snapshot that is left begins; zero where there is none.
+fn tidy_snapshots(node: &Node) -> Result<Lsn, SnapshotError> {
     let held = node.desk.held(node.host.boot_time());
     node.snapshots.prune(2, &held)?;
-    let oldest = node
-        .snapshots
-        .list()?
-        .first()
-        .map_or(newest, |(begin, _, _)| *begin);
+    let list = node.snapshots.list()?;
+    let oldest = list.first().map_or(Lsn::ZERO, |(begin, _, _)| *begin);
     let aside = node.snapshots.forget_aside(oldest)?;
     if aside > 0 {
         tracing::info!("removed {aside} damaged snapshots kept aside: two good ones are newer");
     }
-    if let Err(error) = node.store.log().remove_before(oldest) {
-        tracing::warn!("removing old segments failed: {error}");
-    }
-    Ok(())
+    Ok(oldest)
 }
