@@ -5,7 +5,7 @@ use std::path::Path;
 
 use understudy::cli::local_cluster::Plan;
 
-use crate::common::{Lab, PATIENCE, long};
+use crate::common::{Lab, PATIENCE, long, text, understudy, until};
 
 /// LSN of the oldest record that a log still has, by its first segment's name.
 fn oldest_lsn(data_dir: &Path) -> u64 {
@@ -82,4 +82,98 @@ fn a_standby_catches_up_by_a_snapshot_where_the_log_was_cut() {
     );
     lab.cluster.kill9(primary).expect("it runs");
     assert_eq!(lab.primary_among(&[standby]), standby);
+}
+
+fn log_text(lab: &mut Lab, id: u32) -> String {
+    std::fs::read_to_string(lab.log_file(id)).expect("it writes one")
+}
+
+/// Writes so many bytes in values of 1000.
+fn write(lab: &Lab, primary: u32, bytes: u64) {
+    let mut client = lab.connect(primary);
+    for batch in 0..bytes / 100_000 {
+        let mut pipe = redis::pipe();
+        for n in 0..100 {
+            let key = format!("fill:{}", (batch * 100 + n) % 500);
+            pipe.cmd("SET").arg(key).arg(vec![b'x'; 1000]).ignore();
+        }
+        pipe.query::<()>(&mut client).expect("it goes on alone");
+    }
+}
+
+#[test]
+fn the_log_is_kept_for_an_absent_standby_until_the_budget_is_used_up() {
+    let keys = "[wal]\nsegment_size = \"128 KiB\"\nretain = \"256 KiB\"\n\
+                standby_retain = \"8 MiB\"\n";
+    let (mut lab, primary) = Lab::start(Plan {
+        more_toml: keys.to_owned(),
+        ..Plan::pair_with_witness("t")
+    });
+    let standby = 3 - primary;
+    let kept_for = |lab: &Lab| {
+        let seen = lab.seen_by(primary);
+        seen.member(standby)
+            .and_then(|standby| standby.log_kept.clone())
+    };
+    write(&lab, primary, 100_000);
+    lab.caught_up(standby, primary);
+    assert!(lab.cluster.stop(standby, PATIENCE).expect("it runs"));
+    let position = lab
+        .seen_by(primary)
+        .member(primary)
+        .and_then(|own| own.synced_lsn);
+    let position = position.expect("it knows its log");
+    lab.until_seen(primary, "the fall-back", |seen| seen.mode_state != "ok");
+
+    // Until snapshots replace what the standby lacks.
+    let dir = lab.data_dir(primary).join("snapshot");
+    until("two snapshots", || {
+        write(&lab, primary, 300_000);
+        (std::fs::read_dir(&dir).map_or(0, Iterator::count) >= 2).then_some(())
+    });
+    let kept = kept_for(&lab).expect("the primary says");
+    assert_eq!(kept.state, "kept", "{kept:?}");
+    assert!(
+        kept.bytes.is_some_and(|bytes| bytes > 512 << 10),
+        "{kept:?}"
+    );
+    assert!(
+        kept.cut_loose_in_ms.is_some(),
+        "it was just written to: {kept:?}"
+    );
+    assert!(oldest_lsn(&lab.data_dir(primary)) <= position + 1);
+    let needs = format!("understudy_standby_needs_full_copy{{node=\"{standby}\"}}");
+    assert_eq!(lab.metric(primary, &needs), Some(0.0));
+    lab.cluster.start(standby).expect("it starts");
+    lab.until_seen(primary, "semi-sync again", |seen| seen.mode_state == "ok");
+    lab.caught_up(standby, primary);
+    assert!(!log_text(&mut lab, standby).contains("taking a snapshot"));
+
+    // Away for longer than the budget lasts.
+    assert!(lab.cluster.stop(standby, PATIENCE).expect("it runs"));
+    lab.until_seen(primary, "the fall-back", |seen| seen.mode_state != "ok");
+    until("the standby to be cut loose", || {
+        write(&lab, primary, 1_000_000);
+        (kept_for(&lab)?.state == "full copy needed").then_some(())
+    });
+    assert_eq!(lab.metric(primary, &needs), Some(1.0));
+    let why = format!("node {standby} needs a full copy");
+    assert!(log_text(&mut lab, primary).contains(&why));
+    let status = understudy(&["status", "--addr", &lab.http_addr(primary)]);
+    assert!(text(&status.stdout).contains(&why), "{status:?}");
+    // The log is cut to what it is without a standby, and stays there.
+    until("the log to be short", || {
+        write(&lab, primary, 300_000);
+        let wal = std::fs::read_dir(lab.data_dir(primary).join("wal")).ok()?;
+        let sizes = wal.map(|entry| entry.and_then(|entry| entry.metadata()));
+        let bytes: u64 = sizes.map(|meta| meta.map_or(0, |meta| meta.len())).sum();
+        (bytes < 2 << 20).then_some(())
+    });
+    lab.cluster.start(standby).expect("it starts");
+    lab.until_seen(primary, "semi-sync again", |seen| seen.mode_state == "ok");
+    lab.caught_up(standby, primary);
+    assert_eq!(
+        kept_for(&lab).map(|kept| kept.state),
+        Some("kept".to_owned())
+    );
 }
