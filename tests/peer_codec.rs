@@ -13,7 +13,8 @@ use understudy::peer::{
     Ack, ConnectionKind, ControlError, Follow, Frame, FrameDecoder, FrameError, FrameKind, Hello,
     HelloError, Matched, SnapshotOffer, StreamError, StreamMessage, VersionRange, control,
 };
-use understudy::units::{Epoch, Lsn, NodeId};
+use understudy::units::{Epoch, Lsn, Millis, NodeId};
+use understudy::wal::ChainPoint;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Sample {
@@ -124,6 +125,16 @@ fn message() -> impl Strategy<Value = StreamMessage> {
         prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..40).prop_map(|keys| {
             let keys = keys.into_iter().map(Bytes::from).collect();
             StreamMessage::Repair { keys }
+        }),
+        (lsn(), lsn()).prop_map(|(after, last)| StreamMessage::Fetch { after, last }),
+        (lsn(), any::<[u64; 3]>(), any::<u32>()).prop_map(|(lsn, [epoch, time, offset], crc)| {
+            StreamMessage::Chain(ChainPoint {
+                lsn,
+                epoch: Epoch(epoch),
+                time: Millis(time),
+                offset,
+                crc,
+            })
         }),
         (lsn(), any::<u32>(), bytes(0)).prop_map(|(at, keys, effects)| StreamMessage::Values {
             at,

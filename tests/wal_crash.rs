@@ -1,6 +1,8 @@
 //! Crash at every write, sync, rename and truncate boundary of the log, the control file, a
 //! snapshot and a copy of one, with lost and torn unsynced data.
 
+#[path = "wal/mend.rs"]
+mod mend;
 #[path = "wal/snapshot.rs"]
 mod snapshot;
 mod wal;

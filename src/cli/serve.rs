@@ -96,7 +96,12 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     for note in settings.notes() {
         tracing::info!("{note}");
     }
-    let running = node::start(settings, RealHost::new()).await?;
+    let running = tokio::select! {
+        running = node::start(settings, RealHost::new()) => running?,
+        // A node that waits for what its disk lost may be told to end.
+        _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+        _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+    };
     let server = Server::new(running.node.clone());
     tracing::info!(
         "node {} of cluster {}: clients on {}, members on {}, HTTP on {}",

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::copy::send_snapshot;
 use super::driver::Node;
+use super::mend;
 use crate::peer::{
     Follow, FramedReader, FramedWriter, Matched, PeerInfo, ReadError, ReadHalf, StreamError,
     StreamMessage, WriteError, WriteHalf, frame::MAX_REPAIR_BATCH_BYTES,
@@ -77,9 +78,14 @@ async fn lead(
     mut reader: StreamReader,
     mut writer: StreamWriter,
 ) -> Result<(), StreamEnd> {
-    let (epoch, message) = next(&mut reader).await?;
-    let StreamMessage::Follow(mut follow) = message else {
-        return Err(StreamEnd::Other("it did not begin with Follow".into()));
+    let (epoch, mut follow) = loop {
+        match next(&mut reader).await? {
+            (epoch, StreamMessage::Follow(follow)) => break (epoch, follow),
+            (epoch, StreamMessage::Fetch { after, last }) => {
+                mend::answer(node, epoch, after, last, &mut writer).await?;
+            }
+            _ => return Err(StreamEnd::Other("it did not begin with Follow".into())),
+        }
     };
     follow.node = info.node;
     follow.membership_incarnation = info.membership_incarnation;

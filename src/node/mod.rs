@@ -27,6 +27,7 @@ mod host;
 mod lag_index;
 mod lead;
 mod links;
+mod mend;
 mod repair;
 mod reports;
 mod retention;

@@ -13,6 +13,7 @@ use super::digests;
 use super::driver::{Node, Parts, run_historian, run_persister};
 use super::host::{Apart, Host, Seen, Task};
 use super::links;
+use super::mend::Asker;
 use super::reports::Reports;
 use super::snapshots::{self, CannotLoad};
 use super::steward;
@@ -212,9 +213,9 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
         .await?;
     let found = host.blocking(|| look_at_disk(host.as_ref(), &settings))?;
     let cell: Arc<OnceLock<Weak<Node>>> = Arc::default();
-    let log = host.blocking(|| open_log(&host, &settings, &found, &cell))?;
-    host.blocking(|| do_without_damaged(&found, log.end().lsn))?;
     let process = host.draw();
+    let log = open_whole_log(&host, &settings, &found, &cell, process).await?;
+    host.blocking(|| do_without_damaged(&found, log.end().lsn))?;
     let config = Arc::new(settings.machine(process, host.as_ref()));
     let end = log.end();
     let position = LogPos {
@@ -314,6 +315,36 @@ fn do_without_damaged(found: &Found, log_end: Lsn) -> Result<(), StartError> {
         }
     }
     Ok(found.loaded.set_aside(&found.snapshots)?)
+}
+
+/// Opens the log, mended where it must be.
+async fn open_whole_log(
+    host: &Arc<dyn Host>,
+    settings: &Settings,
+    found: &Found,
+    cell: &Arc<OnceLock<Weak<Node>>>,
+    process: u64,
+) -> Result<Arc<Log>, StartError> {
+    loop {
+        let error = match host.blocking(|| open_log(host, settings, found, cell)) {
+            Err(StartError::Log(error)) => error,
+            opened => return opened,
+        };
+        let (Some(hole), Some(control)) = (error.hole(), &found.control) else {
+            return Err(error.into());
+        };
+        let asker = Asker {
+            host,
+            settings,
+            control,
+            process,
+        };
+        if asker.members().is_empty() {
+            return Err(error.into());
+        }
+        tracing::error!("{error}");
+        asker.fill(hole).await;
+    }
 }
 
 fn open_log(

@@ -99,11 +99,15 @@ pub enum FrameKind {
     Values = 42,
     /// Standby to primary: how much of the offered snapshot it holds already.
     SnapshotWanted = 43,
+    /// Any data node to any other: records that the sender lost.
+    Fetch = 44,
+    /// The answer: where the records that follow begin, or have ended.
+    Chain = 45,
 }
 
 impl FrameKind {
     /// Every kind, in the order of its byte.
-    pub const ALL: [FrameKind; 16] = [
+    pub const ALL: [FrameKind; 18] = [
         FrameKind::Hello,
         FrameKind::Proof,
         FrameKind::Refused,
@@ -120,6 +124,8 @@ impl FrameKind {
         FrameKind::Repair,
         FrameKind::Values,
         FrameKind::SnapshotWanted,
+        FrameKind::Fetch,
+        FrameKind::Chain,
     ];
 
     /// The kind with this byte, if there is one.
@@ -138,6 +144,8 @@ impl FrameKind {
             | FrameKind::SnapshotEnd
             | FrameKind::SnapshotWanted
             | FrameKind::Released
+            | FrameKind::Fetch
+            | FrameKind::Chain
             | FrameKind::Ack => MAX_CURSOR_BYTES,
             FrameKind::SnapshotChunk => SNAPSHOT_PREFIX_BYTES + MAX_SNAPSHOT_CHUNK_BYTES,
             FrameKind::Wal => MAX_WAL_FRAME_BYTES,

@@ -19,6 +19,9 @@
 //! Ready          ->                       I stand on it, send what follows its begin
 //!                <- Wal | Released ...
 //!
+//! Fetch          ->                       records that my disk lost; any data node answers
+//!                <- Chain, Wal ..., Chain where they begin, they, where they end
+//!
 //! either side, at any time: Refused, and the connection closes
 //! ```
 //!
@@ -31,7 +34,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 use thiserror::Error;
 
 use super::frame::{self, Frame, FrameError, FrameKind, MAX_HANDSHAKE_BYTES};
-use crate::units::{Epoch, Lsn, NodeId};
+use crate::units::{Epoch, Lsn, Millis, NodeId};
+use crate::wal::ChainPoint;
 
 /// Most reigns a [`Follow`] can state. A history that is longer loses its oldest entries on the
 /// way: a fork behind them is then answered with a snapshot instead of a match, never with a wrong
@@ -160,6 +164,16 @@ pub enum StreamMessage {
         /// A SET or DEL for each, as in a record's payload.
         effects: Bytes,
     },
+    /// Any data node to any other: records that it lost, to mend its log with.
+    Fetch {
+        /// The record before them.
+        after: Lsn,
+        /// The last of them.
+        last: Lsn,
+    },
+    /// In answer: what the first [`StreamMessage::Wal`] behind this follows; once more behind the
+    /// last: what they ended with.
+    Chain(ChainPoint),
     /// Why the sender closes the connection: one sentence, for people.
     Refused {
         /// The sentence; control characters are replaced on arrival.
@@ -200,6 +214,8 @@ impl StreamMessage {
             StreamMessage::Ack(_) => FrameKind::Ack,
             StreamMessage::Repair { .. } => FrameKind::Repair,
             StreamMessage::Values { .. } => FrameKind::Values,
+            StreamMessage::Fetch { .. } => FrameKind::Fetch,
+            StreamMessage::Chain(_) => FrameKind::Chain,
             StreamMessage::Refused { .. } => FrameKind::Refused,
         }
     }
@@ -254,6 +270,17 @@ impl StreamMessage {
             StreamMessage::Values { at, keys, .. } => {
                 body.put_u64_le(at.0);
                 body.put_u32_le(*keys);
+            }
+            StreamMessage::Fetch { after, last } => {
+                body.put_u64_le(after.0);
+                body.put_u64_le(last.0);
+            }
+            StreamMessage::Chain(point) => {
+                body.put_u64_le(point.lsn.0);
+                body.put_u64_le(point.epoch.0);
+                body.put_u64_le(point.time.0);
+                body.put_u64_le(point.offset);
+                body.put_u32_le(point.crc);
             }
             StreamMessage::Refused { reason } => body.put_slice(sentence_bytes(reason)),
         }
@@ -326,6 +353,17 @@ impl StreamMessage {
                 keys: body.try_get_u32_le().map_err(short)?,
                 effects: std::mem::take(body),
             },
+            FrameKind::Fetch => StreamMessage::Fetch {
+                after: Lsn(number()?),
+                last: Lsn(number()?),
+            },
+            FrameKind::Chain => StreamMessage::Chain(ChainPoint {
+                lsn: Lsn(number()?),
+                epoch: Epoch(number()?),
+                time: Millis(number()?),
+                offset: number()?,
+                crc: body.try_get_u32_le().map_err(short)?,
+            }),
             FrameKind::Refused => StreamMessage::Refused {
                 reason: sentence(&std::mem::take(body)),
             },

@@ -11,6 +11,7 @@ mod disk;
 mod edit;
 mod guard;
 mod log;
+mod mend;
 mod offline;
 mod reader;
 mod record;
@@ -29,6 +30,7 @@ pub use edit::{Discarded, EditError};
 #[cfg(feature = "mutants")]
 pub use guard::Guard;
 pub use log::{AppendRawError, Fsync, Log, LogClosed, LogConfig, OnProgress, Opened, Progress};
+pub use mend::{Hole, MendError, mend};
 pub use offline::{SegmentReport, inspect, segment_files, segment_first};
 pub use reader::{Chunk, Reader, TooOld};
 pub use record::{

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::disk::{Disk, read_all};
 use super::guard::{Guard, Rules};
+use super::mend::{Hole, missing_segment};
 use super::record::{ChainPoint, Kind, RecordError};
 use super::scan::{Scan, Verdict, scan_marked, used};
 use super::segment::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, first_lsn_of};
@@ -57,6 +58,8 @@ pub enum OpenError {
         why: RecordError,
         /// What proves that it had been synced.
         behind: String,
+        /// What is missing.
+        hole: Box<Hole>,
     },
     /// A segment's header is bad.
     #[error("{}: {why}", path.display())]
@@ -65,6 +68,8 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong with it.
         why: HeaderError,
+        /// What is missing; `None` where nothing is, as with a later version's.
+        hole: Option<Box<Hole>>,
     },
     /// The directory holds another cluster's log.
     #[error(
@@ -92,7 +97,20 @@ pub enum OpenError {
         found: Lsn,
         /// Where the log before it ends.
         wanted: Lsn,
+        /// What is missing; `None` where the two are not of one history.
+        hole: Option<Box<Hole>>,
     },
+}
+
+impl OpenError {
+    /// The records that are missing, where that is all that is wrong: they can be had from a member.
+    pub fn hole(&self) -> Option<&Hole> {
+        match self {
+            OpenError::Damaged { hole, .. } => Some(hole),
+            OpenError::Header { hole, .. } | OpenError::Gap { hole, .. } => hole.as_deref(),
+            OpenError::Io { .. } | OpenError::OtherCluster { .. } => None,
+        }
+    }
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError + '_ {
@@ -131,21 +149,64 @@ pub(super) fn recover(
         history: vec![(start.epoch, start.lsn)],
         segments: Vec::new(),
     };
-    let count = found.len();
-    for (place, (_, path)) in found.into_iter().enumerate() {
-        let sealed = place + 1 < count;
-        take_segment(disk, path, sealed, cluster, rules, &mut recovered)?;
+    for (place, (first, path)) in found.iter().enumerate() {
+        let next = found.get(place + 1).map(|(first, path)| (*first, path));
+        let file = File {
+            path: path.clone(),
+            first: *first,
+            next: next.map(|(first, path)| (first, header_of(disk, path))),
+        };
+        take_segment(disk, &wal, file, cluster, rules, &mut recovered)?;
     }
     if recovered.end.lsn < start.lsn {
         // The snapshot reaches further than the log: what it stands for is missing from the log,
         // so the log cannot be continued.
+        let end = recovered.end;
+        let hole = match recovered.segments.last() {
+            None => missing_segment(&wal, end, Some(start), start.lsn),
+            Some(last) => Box::new(Hole {
+                segment: last.path.clone(),
+                before: Some(last.before),
+                after: Some(end),
+                first: end.lsn.next(),
+                last: start.lsn,
+                upto: None,
+            }),
+        };
         return Err(OpenError::Gap {
             path: wal,
-            found: recovered.end.lsn,
+            found: end.lsn,
             wanted: start.lsn,
+            hole: Some(hole),
         });
     }
     Ok(recovered)
+}
+
+/// A segment file, and the one behind it: its first LSN, and its header if that is good.
+struct File {
+    path: PathBuf,
+    first: Lsn,
+    next: Option<(Lsn, Option<SegmentHeader>)>,
+}
+
+impl File {
+    /// What the next segment follows, as far as it can be read.
+    fn upto(&self) -> Option<ChainPoint> {
+        Some(self.next?.1?.before)
+    }
+
+    /// The last record that a hole in this segment can have: the next one's first is known.
+    fn last(&self, at_least: Lsn) -> Lsn {
+        self.next.map_or(at_least, |(first, _)| first.previous())
+    }
+}
+
+fn header_of(disk: &dyn Disk, path: &Path) -> Option<SegmentHeader> {
+    let mut header = [0; SEGMENT_HEADER_BYTES];
+    let file = disk.open(path, false).ok()?;
+    let read = file.read_at(&mut header, 0).ok()?;
+    SegmentHeader::decode(&header[..read]).ok()
 }
 
 /// A crash between creating a segment and syncing its header leaves a last file whose header is
@@ -177,16 +238,35 @@ fn drop_unborn_segment(disk: &dyn Disk, found: &mut Vec<(Lsn, PathBuf)>) -> Resu
 
 fn take_segment(
     disk: &dyn Disk,
-    path: PathBuf,
-    sealed: bool,
+    wal: &Path,
+    file: File,
     cluster: u128,
     rules: Rules,
     so_far: &mut Recovered,
 ) -> Result<(), OpenError> {
+    let (upto, sealed) = (file.upto(), file.next.is_some());
+    let path = file.path.clone();
     let bytes = read_all(disk, &path).map_err(io_error(&path))?;
     let header = match SegmentHeader::decode(&bytes) {
         Ok(header) => header,
-        Err(why) => return Err(OpenError::Header { path, why }),
+        Err(why @ HeaderError::Version(_)) => {
+            let hole = None;
+            return Err(OpenError::Header { path, why, hole });
+        }
+        Err(why) => {
+            // Its first record is missing for lack of what it follows; the others may be good.
+            let end = so_far.end;
+            let before = (end.lsn.next() == file.first).then_some(end);
+            let hole = Some(Box::new(Hole {
+                segment: path.clone(),
+                before,
+                after: before,
+                first: file.first,
+                last: file.first,
+                upto,
+            }));
+            return Err(OpenError::Header { path, why, hole });
+        }
     };
     if header.cluster != cluster {
         return Err(OpenError::OtherCluster {
@@ -197,21 +277,28 @@ fn take_segment(
     }
     let before = header.before;
     if so_far.segments.is_empty() {
-        if before.lsn > so_far.end.lsn {
+        let end = so_far.end;
+        if before.lsn > end.lsn {
+            let hole = missing_segment(wal, end, Some(before), before.lsn);
             return Err(OpenError::Gap {
                 path,
                 found: before.lsn,
-                wanted: so_far.end.lsn,
+                wanted: end.lsn,
+                hole: Some(hole),
             });
         }
         so_far.end = before;
         so_far.oldest = before;
         so_far.history = vec![(before.epoch, before.lsn)];
     } else if before != so_far.end && rules.keep(Guard::R31Header) {
+        let end = so_far.end;
+        let missing = before.lsn > end.lsn;
+        let hole = missing.then(|| hole_behind(wal, so_far, before));
         return Err(OpenError::Gap {
             path,
             found: before.lsn,
-            wanted: so_far.end.lsn,
+            wanted: end.lsn,
+            hole,
         });
     }
     let records = &bytes[SEGMENT_HEADER_BYTES..];
@@ -223,7 +310,21 @@ fn take_segment(
     });
     so_far.records += result.end.lsn.records_since(before.lsn);
     so_far.end = result.end;
-    settle_end(disk, &path, &bytes, sealed, &result, rules, so_far)?;
+    let last = match &result.verdict {
+        Verdict::Damage {
+            lsn, intact_behind, ..
+        } => file.last(intact_behind.map_or(*lsn, Lsn::previous).max(*lsn)),
+        Verdict::Clean | Verdict::TornTail { .. } => Lsn::ZERO,
+    };
+    let hole = Hole {
+        segment: path.clone(),
+        before: Some(before),
+        after: Some(result.end),
+        first: result.end.lsn.next(),
+        last,
+        upto,
+    };
+    settle_end(disk, hole, &bytes, sealed, &result, rules, so_far)?;
     so_far.segments.push(Segment {
         path,
         before,
@@ -232,16 +333,28 @@ fn take_segment(
     Ok(())
 }
 
+/// The records between two segments: the end of the last one, cut short, or segments of their own.
+/// A sealed segment that ends early, cleanly, is one that was zeroed at its end.
+fn hole_behind(wal: &Path, so_far: &Recovered, upto: ChainPoint) -> Box<Hole> {
+    let end = so_far.end;
+    let mut hole = missing_segment(wal, end, Some(upto), upto.lsn);
+    // A file that ends where it should is followed by a missing one; nothing tells the two apart, and
+    // nothing needs to: a segment of its own for what is missing is a log as good.
+    hole.last = upto.lsn;
+    hole
+}
+
 /// Cuts a torn tail, or refuses damage.
 fn settle_end(
     disk: &dyn Disk,
-    path: &Path,
+    hole: Hole,
     bytes: &[u8],
     sealed: bool,
     result: &Scan,
     rules: Rules,
     so_far: &mut Recovered,
 ) -> Result<(), OpenError> {
+    let path = &hole.segment.clone();
     let offset = SEGMENT_HEADER_BYTES + result.good_bytes;
     if let Verdict::Damage {
         why,
@@ -260,6 +373,7 @@ fn settle_end(
             lsn: *lsn,
             why: why.clone(),
             behind,
+            hole: Box::new(hole),
         });
     }
     if !sealed && rules.keep(Guard::R3Open) {

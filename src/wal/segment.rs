@@ -101,11 +101,12 @@ impl SegmentHeader {
         let crc = crc32fast::hash(fields);
         fields.advance(8);
         let version = fields.get_u32_le();
-        if version > VERSION {
-            return Err(HeaderError::Version(version));
-        }
         if tail.get_u32_le() != crc {
             return Err(HeaderError::Crc);
+        }
+        // Only now: a turned bit must not look like a later version.
+        if version > VERSION {
+            return Err(HeaderError::Version(version));
         }
         fields.advance(4);
         let cluster = fields.get_u128_le();

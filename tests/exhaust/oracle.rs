@@ -104,7 +104,8 @@ impl World {
         };
         let same = old.reign.as_ref().filter(|old| old.epoch == reign.epoch);
         let version = same.map_or(1, |old| old.version.max(1));
-        self.spent.changes += reign.version.saturating_sub(version) as u8;
+        let changes = reign.version.saturating_sub(version) as u8;
+        self.spent.changes = self.spent.changes.saturating_add(changes);
         if self.spent.wipes > 0 {
             self.note_rule(store, i)?;
         }

@@ -1,0 +1,225 @@
+//! Mending a damaged log with the help of the other data nodes.
+//!
+//! A node that finds synced records damaged at its start neither serves nor votes: what it
+//! acknowledged is not whole. It asks the other data nodes, one after the other, for just the records
+//! that are missing, until its log is whole, and only then begins. Without others to ask it does not
+//! start, and says what is missing. A running node does the same with sealed segments (`scrub`).
+//!
+//! What comes is checked by the chain (`wal::mend`); a member with another history cannot do harm.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::config::Settings;
+use super::driver::Node;
+use super::host::Host;
+use super::lead::{StreamEnd, StreamReader, StreamWriter, next};
+use crate::peer::{Backoff, ConnectionKind, Identity, StreamMessage, VersionRange, connect};
+use crate::replica::{Control, Kind};
+use crate::units::{Epoch, Lsn, Micros, NodeId};
+use crate::wal::{ChainPoint, Hole, mend};
+
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Longest time that a stream's bytes may stay unacknowledged.
+const STREAM_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of records per frame, and per answer: a hole that is longer is asked for again.
+const BATCH_BYTES: usize = 1 << 20;
+const ANSWER_BYTES: usize = 64 << 20;
+
+/// Time between two lines that say what is still missing.
+const SAY_EVERY: Micros = Micros(10_000_000);
+
+/// Answers a member that lost records; it checks them itself.
+pub(super) async fn answer(
+    node: &Arc<Node>,
+    epoch: Epoch,
+    after: Lsn,
+    last: Lsn,
+    writer: &mut StreamWriter,
+) -> Result<(), StreamEnd> {
+    let log = node.store.log();
+    let end = log.end().lsn;
+    let mut reader = match log.reader(after) {
+        Ok(reader) if after < end && reader.position().lsn == after => reader,
+        _ => {
+            let oldest = log.oldest().lsn.next();
+            let reason = format!("it holds LSN {oldest} to {end}");
+            writer.push(epoch, &StreamMessage::Refused { reason })?;
+            writer.flush().await?;
+            return Ok(());
+        }
+    };
+    writer.push(epoch, &StreamMessage::Chain(reader.position()))?;
+    let mut sent = 0;
+    while sent < ANSWER_BYTES
+        && let Some(chunk) = reader.next_chunk(last, BATCH_BYTES)?
+    {
+        sent += chunk.bytes.len();
+        let message = StreamMessage::Wal {
+            released: Lsn::ZERO,
+            records: chunk.bytes,
+        };
+        writer.push(epoch, &message)?;
+        writer.flush().await?;
+    }
+    writer.push(epoch, &StreamMessage::Chain(reader.position()))?;
+    writer.flush().await?;
+    Ok(())
+}
+
+/// Who asks.
+pub(super) struct Asker<'a> {
+    pub(super) host: &'a Arc<dyn Host>,
+    pub(super) settings: &'a Settings,
+    pub(super) control: &'a Control,
+    /// This process.
+    pub(super) process: u64,
+}
+
+impl Asker<'_> {
+    /// The other data nodes.
+    pub(super) fn members(&self) -> Vec<NodeId> {
+        let members = self.settings.members.iter().map(|member| &member.member);
+        let others = members.filter(|m| m.kind == Kind::Data && m.id != self.settings.id);
+        others.map(|member| member.id).collect()
+    }
+
+    /// Asks until somebody fills the hole, or some of it.
+    pub(super) async fn fill(&self, hole: &Hole) {
+        let mut backoff = Backoff::new(
+            Duration::from_millis(50),
+            Duration::from_secs(2),
+            self.host.draw(),
+        );
+        let Hole { first, last, .. } = hole;
+        tracing::error!(
+            "LSN {first} to {last} are missing from {}. This node neither serves nor votes until it has \
+             them from another member",
+            hole.segment.display()
+        );
+        let mut said = self.host.boot_time();
+        loop {
+            match self.fill_once(hole).await {
+                Ok(()) => return,
+                Err(why) => {
+                    let now = self.host.boot_time();
+                    if now.since(said) >= SAY_EVERY {
+                        said = now;
+                        tracing::error!("LSN {first} to {last} are still missing: {why}");
+                    }
+                }
+            }
+            tokio::time::sleep(backoff.next_delay()).await;
+        }
+    }
+
+    /// Asks each other data node once. What each of them said, if none could help.
+    pub(super) async fn fill_once(&self, hole: &Hole) -> Result<(), String> {
+        let mut said = Vec::new();
+        for member in self.members() {
+            match self.fill_from(member, hole).await {
+                Ok(records) => {
+                    tracing::warn!(
+                        "mended {}: {records} records from LSN {} on came from node {member}",
+                        hole.segment.display(),
+                        hole.first
+                    );
+                    return Ok(());
+                }
+                Err(why) => said.push(format!("node {member}: {why}")),
+            }
+        }
+        Err(said.join("; "))
+    }
+
+    async fn fill_from(&self, member: NodeId, hole: &Hole) -> Result<u64, String> {
+        let (after, records) = self
+            .fetch(member, hole.first.previous(), hole.last)
+            .await
+            .map_err(|end| end.to_string())?;
+        let cluster = self.control.cluster.unwrap_or(0);
+        let promised = self.control.promised;
+        let disk = self.host.disk();
+        self.host
+            .blocking(|| mend(disk.as_ref(), cluster, promised, hole, after, &records))
+            .map_err(|error| error.to_string())
+    }
+
+    async fn fetch(
+        &self,
+        member: NodeId,
+        after: Lsn,
+        last: Lsn,
+    ) -> Result<(ChainPoint, Bytes), StreamEnd> {
+        let (mut reader, mut writer) = self.open(member).await?;
+        let epoch = self.control.promised;
+        writer.push(epoch, &StreamMessage::Fetch { after, last })?;
+        writer.flush().await?;
+        let begin = match next(&mut reader).await? {
+            (_, StreamMessage::Chain(begin)) if begin.lsn == after => begin,
+            (_, StreamMessage::Refused { reason }) => return Err(StreamEnd::Other(reason)),
+            (_, other) => {
+                return Err(StreamEnd::Other(format!(
+                    "{:?} is no answer to Fetch",
+                    other.kind()
+                )));
+            }
+        };
+        let mut records = BytesMut::new();
+        loop {
+            match next(&mut reader).await? {
+                (_, StreamMessage::Wal { records: some, .. }) => {
+                    records.extend_from_slice(&some);
+                    if records.len() > 2 * ANSWER_BYTES {
+                        return Err(StreamEnd::Other("the answer is too long".into()));
+                    }
+                }
+                (_, StreamMessage::Chain(_)) => return Ok((begin, records.freeze())),
+                (_, other) => {
+                    return Err(StreamEnd::Other(format!(
+                        "{:?} in an answer to Fetch",
+                        other.kind()
+                    )));
+                }
+            }
+        }
+    }
+
+    async fn open(&self, member: NodeId) -> Result<(StreamReader, StreamWriter), StreamEnd> {
+        let other = |error: &dyn std::fmt::Display| StreamEnd::Other(error.to_string());
+        let Some(settings) = self.settings.member(member) else {
+            return Err(StreamEnd::Other("it is no member".into()));
+        };
+        let network = self.host.network();
+        let socket = network
+            .dial(&settings.peer_addr, PATIENCE, STREAM_PATIENCE)
+            .await
+            .map_err(|error| other(&error))?;
+        let identity = Identity {
+            cluster_id: self.control.cluster.unwrap_or(0),
+            cluster_name: self.settings.name.clone(),
+            node: self.settings.id,
+            process_incarnation: self.process,
+            membership_incarnation: self.control.incarnation,
+            membership_version: 0,
+            features: 0,
+            versions: VersionRange::THIS_BUILD,
+            secret: self.settings.secret.clone(),
+        };
+        let (_, reader, writer) = connect(
+            socket.reader,
+            socket.writer,
+            &identity,
+            ConnectionKind::Stream,
+            member,
+            PATIENCE,
+        )
+        .await
+        .map_err(|error| other(&error))?;
+        Ok((reader, writer))
+    }
+}
