@@ -72,9 +72,13 @@ pub struct WalkBatch {
 impl WalkBatch {
     /// An empty batch with room for `limit`, so that none has to be found under the lock.
     pub fn with_room(limit: WalkLimit) -> WalkBatch {
+        let mut copied = Vec::with_capacity(limit.bytes + COPIED_VALUE_BYTES);
+        // Written to once: under the lock, the first touch of each page was a fault.
+        copied.resize(copied.capacity(), 1);
+        copied.clear();
         WalkBatch {
             entries: Vec::with_capacity(limit.entries + 1),
-            copied: Vec::with_capacity(limit.bytes + COPIED_VALUE_BYTES),
+            copied,
         }
     }
 
