@@ -215,6 +215,58 @@ fn every_flipped_bit_of_a_snapshot_is_found_out() {
     assert_eq!(unnoticed, None, "a flipped bit passed");
 }
 
+/// Whatever stands in a file, even under right checksums: an error, never a panic, and never more
+/// memory than the file bears out.
+#[test]
+fn hostile_snapshots_are_refused() {
+    assert_eq!(
+        snapshot::read_bytes(&snapshot::forged(3, 1, b"abc")),
+        Ok(vec![b"abc".to_vec()]),
+        "the forger knows the format"
+    );
+    // A block of the largest length in a few bytes; a length that packing never reaches.
+    for raw in [
+        understudy::wal::MAX_BLOCK_BYTES as u32,
+        256 * 40,
+        u32::MAX,
+        0,
+        2,
+    ] {
+        let refused = snapshot::read_bytes(&snapshot::forged(raw, 1, &[0xff; 40])).unwrap_err();
+        assert!(refused.contains("states"), "{raw}: {refused}");
+    }
+    // Good LZ4 under a wrong length.
+    let packed = lz4_flex::block::compress(&[7; 1000]);
+    for raw in [999, 1001, 2000] {
+        let refused = snapshot::read_bytes(&snapshot::forged(raw, 1, &packed)).unwrap_err();
+        assert!(refused.contains("block 0"), "{raw}: {refused}");
+    }
+    let (whole, _) = snapshot::source(10);
+    let mut seed = 1_u64;
+    let mut draw = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) as usize % below
+    };
+    let (mut forged, mut refused) = (0, 0);
+    for _ in 0..3000 {
+        // LZ4 that nobody packed: most of it is none, and none of it is more than it states.
+        let body: Vec<u8> = (0..draw(60) + 1).map(|_| draw(256) as u8).collect();
+        let raw = body.len() + 1 + draw(300);
+        let file = snapshot::forged(raw as u32, 1, &body);
+        match snapshot::read_bytes(&file) {
+            Ok(blocks) => assert_eq!(blocks[0].len(), raw),
+            Err(_) => forged += 1,
+        }
+        let mut file = whole.clone();
+        file.truncate(draw(whole.len()));
+        file.extend((0..draw(100)).map(|_| 0xff));
+        refused += usize::from(snapshot::read_bytes(&file).is_err());
+    }
+    println!("hostile snapshots: {forged} forged and {refused} cut files refused");
+    assert!(forged > 2900, "{forged} of 3000");
+    assert_eq!(refused, 3000);
+}
+
 /// `docs/formats.md`, by hand: a header, a block that is packed, one that is not, a footer.
 #[test]
 fn a_snapshot_s_bytes_are_pinned() {

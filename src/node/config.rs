@@ -505,8 +505,9 @@ impl Settings {
             standby_retain_bytes: size(file.wal.standby_retain.as_ref(), 1 << 30)?,
             stall: ms(file.wal.stall, 2000),
             max_clients: file.limits.max_clients.unwrap_or(10_000),
-            // A quarter of what one core walks, packs and checks: what a snapshot takes of the
-            // machine while it serves, whatever the size. 60 GB take ten minutes.
+            // About a third of what one core walks, packs and writes (300 MB/s measured): so much a
+            // snapshot takes of the machine while it serves, whatever its size. 60 GB take ten
+            // minutes, and as many again to be read back.
             snapshot_rate: size(file.limits.snapshot_rate.as_ref(), 100 << 20)?,
             // Half of a gigabit link: the other half is the records' that come meanwhile.
             copy_rate: size(file.limits.copy_rate.as_ref(), 60 << 20)?,
@@ -741,6 +742,24 @@ fn is_loopback(addr: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_sizes_per_second() {
+        let settle = |text: &str| Settings::settle(parse(text).unwrap());
+        let rates = |text: &str| {
+            let settings = settle(text).unwrap();
+            (settings.snapshot_rate, settings.copy_rate)
+        };
+        assert_eq!(rates(""), (100 << 20, 60 << 20));
+        let said = "[limits]\nsnapshot_rate = \"5 MB\"\ncopy_rate = 0\n";
+        assert_eq!(rates(said), (5 << 20, 0));
+        let error = parse("[limits]\nsnapshot_rat = 5\n")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("did you mean `snapshot_rate`?"), "{error}");
+        let error = settle("[limits]\ncopy_rate = \"fast\"\n").unwrap_err();
+        assert!(error.to_string().contains("is no size"), "{error}");
+    }
 
     #[test]
     fn an_unknown_key_names_the_nearest() {

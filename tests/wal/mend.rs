@@ -121,7 +121,7 @@ fn zeroes(original: &SimDisk) -> Vec<(String, SimDisk)> {
     let mut images = Vec::new();
     for (path, used) in segments(original) {
         for begin in (0..used).step_by(16) {
-            for len in [16, 64, 200, 4096] {
+            for len in [16, 64, 200, 1000] {
                 let image = original.after_crash(0);
                 let file = image.open(&path, false).expect("it is there");
                 let len = len.min(used - begin);

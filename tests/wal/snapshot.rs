@@ -145,3 +145,45 @@ pub fn rot() -> (u64, Option<u64>) {
     });
     (bits, unnoticed)
 }
+
+/// A file of one block with these lengths and this body, every checksum right.
+pub fn forged(raw: u32, keys: u32, body: &[u8]) -> Vec<u8> {
+    let seeded = |seed: u32, bytes: &[u8]| {
+        let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+        hasher.update(bytes);
+        hasher.finalize()
+    };
+    let whole = source(10).0;
+    let mut file = whole[..68].to_vec();
+    let header_crc = u32::from_le_bytes(file[64..].try_into().unwrap());
+    let mut checked = Vec::new();
+    for number in [raw, body.len() as u32, keys] {
+        checked.extend_from_slice(&number.to_le_bytes());
+    }
+    file.extend_from_slice(&checked);
+    checked.extend_from_slice(body);
+    let block_crc = seeded(header_crc, &checked);
+    file.extend_from_slice(&block_crc.to_le_bytes());
+    file.extend_from_slice(body);
+    let at = file.len() as u64;
+    let mut footer = vec![0xff; 4];
+    footer.extend_from_slice(&1_u32.to_le_bytes());
+    for number in [12, at, u64::from(keys), u64::from(raw)] {
+        footer.extend_from_slice(&number.to_le_bytes());
+    }
+    footer.extend_from_slice(&block_crc.to_le_bytes());
+    let crc = seeded(header_crc, &footer);
+    footer.extend_from_slice(&crc.to_le_bytes());
+    file.extend_from_slice(&footer);
+    file
+}
+
+/// Reads a file with these bytes as a snapshot.
+pub fn read_bytes(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let disk = wal::disk();
+    let store = store(&disk);
+    let path = Path::new(DIR).join("snapshot/1-2.snap");
+    let file = disk.open(&path, true).unwrap();
+    file.write_at(bytes, 0).unwrap();
+    read(&store, &path)
+}
