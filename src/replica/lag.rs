@@ -153,9 +153,13 @@ impl Machine {
         kept || self.released_within(reign, next, budget)
     }
 
+    /// Earlier reigns may have released all there was when this one began, whatever a restarted
+    /// node knows of it.
     fn released_within(&self, reign: &Reign, rule: &Rule, budget: MaxLag) -> bool {
-        let base = self.base(reign, rule);
-        base.is_some_and(|base| self.released <= self.lag_limit(reign, base, budget))
+        let (Some(start), Some(base)) = (reign.start, self.base(reign, rule)) else {
+            return false;
+        };
+        self.released.max(start.lsn) <= self.lag_limit(reign, base, budget)
     }
 
     pub(super) fn on_lag_reach(&mut self, base: Lsn, limit: Lsn) {

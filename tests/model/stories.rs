@@ -1,6 +1,8 @@
 //! Failures that the search found in the machine, each as the shortest run that shows it.
 
-use understudy::replica::{Level, MaxLoss, Message, Mode};
+use std::sync::Arc;
+
+use understudy::replica::{Level, MaxLag, MaxLoss, Message, Mode};
 use understudy::units::{Epoch, Micros, NodeId};
 
 use crate::model::event::Event;
@@ -226,4 +228,46 @@ fn a_bound_in_time_needs_those_who_heard() {
     let held_back = world.view(1).and_then(|view| view.held_back);
     let held_back = held_back.expect("it says why it does not take over");
     assert!(held_back.contains("no bound in time"), "{held_back}");
+}
+
+/// R21: what was released before there was a budget lies beyond it. A rule that named the budget at
+/// once would have a takeover state a bound of 2 records, and lose 5. (It was proposed while the
+/// restarted primary did not know yet that anything was released.)
+#[test]
+fn a_budget_is_promised_once_it_holds() {
+    let budget = Some(MaxLag::Records(2));
+    let promised = |world: &World, i: usize| {
+        let control = world.nodes[i].control.as_ref();
+        let rule = control.and_then(|control| control.rule.as_ref());
+        rule.expect("a rule was recorded").rule.max_lag
+    };
+    let mut world = World::begun(Bounds {
+        max_lag: None,
+        ..setups::lagging(MaxLoss::Records(2))
+    });
+    world.wait(1_000).expect("nothing happens");
+    world.part(0, 1);
+    for _ in 0..5 {
+        world.apply(&Event::Write(0)).expect("it reigns");
+    }
+    world.wait(500).expect("a cut breaks no rule");
+    Arc::make_mut(&mut world.bounds).max_lag = budget;
+    world
+        .play(&[Event::Crash(0), Event::Restart(0)])
+        .expect("a restart breaks no rule");
+    world.wait_for(0).expect("it knows more than the other");
+    world.wait(1_000).expect("it goes on alone");
+    assert_eq!(promised(&world, 2), None, "the standby lacks five");
+    let limit = world.view(0).and_then(|view| view.append_limit);
+    let end = world.nodes[0].log.len() as u64;
+    assert_eq!(limit.map(|lsn| lsn.0), Some(end), "and it is kept already");
+
+    let mut without = world.clone();
+    without.bury(0).expect("a crash breaks no rule");
+    without.wait(10_000).expect("no bound is stated");
+    assert!(!without.serves(1), "a takeover would lose five records");
+
+    world.apply(&Event::Mend).expect("the cut ends");
+    world.wait(2_000).expect("the standby catches up");
+    assert_eq!(promised(&world, 2), budget);
 }
