@@ -13,6 +13,7 @@
 //!
 //! Sessions (`server`) go by the published [`Gate`]: they never ask the machine.
 
+mod amounts;
 mod clock;
 mod config;
 mod copy;
