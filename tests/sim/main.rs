@@ -28,7 +28,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use run::{SHAPES, Sum, Verdict, run};
+use cluster::Shape;
+use run::{LAGGING_IN_BYTES, SHAPES, Sum, Verdict, run};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -43,7 +44,10 @@ fn replay(shape: &str, seed: u64, why: &str) -> String {
 }
 
 fn seeds_are_clean(shape: usize, default: u64) {
-    let shape = SHAPES[shape];
+    are_clean(SHAPES[shape], default);
+}
+
+fn are_clean(shape: Shape, default: u64) {
     let (first, count) = match number("SIM_SEED") {
         Some(seed) => (seed, 1),
         None => (0, number("SIM_SEEDS").unwrap_or(default)),
@@ -95,6 +99,11 @@ fn received() {
 #[test]
 fn lagging() {
     seeds_are_clean(5, 20);
+}
+
+#[test]
+fn lagging_in_bytes() {
+    are_clean(LAGGING_IN_BYTES, 20);
 }
 
 /// The same seed is the same trace, byte for byte.

@@ -14,6 +14,7 @@ use understudy::replica::{
     Control, Envelope, Level, LossBound, MaxLoss, Message, Output, Report, Rule, RuleId,
 };
 use understudy::units::{Epoch, Lsn, NodeId};
+use understudy::wal::Log;
 
 use super::process::{Fate, Process};
 
@@ -36,6 +37,17 @@ struct Released {
     /// The first record of a reign: nobody was told of it.
     start: bool,
     at_ms: u64,
+    /// Bytes of log.
+    bytes: u64,
+}
+
+/// Bytes of log that a record takes; nothing where it cannot be read any more.
+fn bytes_of(log: &Log, lsn: Lsn) -> u64 {
+    let offset = |lsn: Lsn| log.chain_at(lsn).map(|at| at.offset);
+    match (offset(lsn), offset(lsn.previous())) {
+        (Ok(after), Ok(before)) => after - before,
+        _ => 0,
+    }
 }
 
 #[derive(Default)]
@@ -420,6 +432,7 @@ impl Inner {
                     epoch: found,
                     start: history.contains(&(found, Lsn(lsn))),
                     at_ms: now,
+                    bytes: bytes_of(log, Lsn(lsn)),
                 }),
             }
         }
@@ -439,6 +452,7 @@ impl Inner {
                 epoch: found,
                 start: history.contains(&(found, Lsn(lsn))),
                 at_ms: now,
+                bytes: bytes_of(node.store.log(), Lsn(lsn)),
             });
         }
     }
@@ -592,14 +606,18 @@ impl Inner {
         }
         self.lossy += 1;
         // What nobody was told of is no loss.
-        let exact = lost.iter().filter(|record| !record.start).count() as u64;
+        let writes = || lost.iter().filter(|record| !record.start);
+        let exact = Exact {
+            records: writes().count() as u64,
+            bytes: writes().map(|record| record.bytes).sum(),
+        };
         let times = || lost.iter().map(|record| record.at_ms);
         let span = times().max().unwrap_or(0) - times().min().unwrap_or(0);
         if (report.forced || allows(budget, exact, span)) && states(&report.bound, exact) {
             return Ok(());
         }
         Err(format!(
-            "node {} reigns in epoch {} without {exact} released records from LSN {} on \
+            "node {} reigns in epoch {} without {exact:?} released from LSN {} on \
              ({span} ms); forced: {}, budget {budget:?}, stated {:?}",
             report.new_primary,
             report.epoch,
@@ -610,16 +628,24 @@ impl Inner {
     }
 }
 
-fn allows(budget: MaxLoss, records: u64, span_ms: u64) -> bool {
+/// What clients lost.
+#[derive(Clone, Copy, Debug)]
+struct Exact {
+    records: u64,
+    bytes: u64,
+}
+
+fn allows(budget: MaxLoss, lost: Exact, span_ms: u64) -> bool {
     match budget {
         MaxLoss::Nothing => false,
-        // No shape asks for it; the records' sizes are not looked at.
-        MaxLoss::Bytes(_) => false,
-        MaxLoss::Records(most) => records <= most,
+        MaxLoss::Records(most) => lost.records <= most,
+        MaxLoss::Bytes(most) => lost.bytes <= most,
         MaxLoss::SpanMs(most) => span_ms <= most,
     }
 }
 
-fn states(bound: &LossBound, records: u64) -> bool {
-    !bound.exact_zero && bound.records.is_none_or(|most| records <= most)
+fn states(bound: &LossBound, lost: Exact) -> bool {
+    !bound.exact_zero
+        && bound.records.is_none_or(|most| lost.records <= most)
+        && bound.bytes.is_none_or(|most| lost.bytes <= most)
 }

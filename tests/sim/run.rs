@@ -79,6 +79,14 @@ pub const SHAPES: [Shape; 6] = [
     },
 ];
 
+/// The last of them, with the budget in bytes: some dozen records. Apart, so that the seeds of the
+/// others stay what they are.
+pub const LAGGING_IN_BYTES: Shape = Shape {
+    name: "lagging_in_bytes",
+    cluster: "mode = 'async'\nmax_lag = '1 KiB'\nmax_loss = '1 KiB'",
+    ..SHAPES[5]
+};
+
 /// How long faults go on, in virtual time.
 const FAULTS_FOR: Duration = Duration::from_secs(6);
 /// A healed cluster serves within this, and agrees within twice as long.
