@@ -212,6 +212,7 @@ fn stand_on(
     node.store.replace(loaded.keyspace, info.begin, info.end);
     repair::forget(node);
     node.deposed.store(false, Ordering::Release);
+    node.no_base.store(false, Ordering::Release);
     node.fit_again(Unfit::Copying);
     Ok(info.begin.lsn)
 }

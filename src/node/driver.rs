@@ -118,6 +118,8 @@ pub struct Node {
     /// This node's reign ended and it has not caught up with another primary since: what it holds
     /// may be long overtaken, and its old clients take it for the primary still.
     pub(super) deposed: AtomicBool,
+    /// See [`Node::has_no_base`].
+    pub(super) no_base: AtomicBool,
     /// Keys that wait for their values (R28).
     pub(super) repair: Mutex<Option<Repair>>,
     /// A repair has all its values: the applier may go on.
@@ -216,6 +218,7 @@ impl Node {
             timer: Notify::new(),
             rewriting: Mutex::new(()),
             deposed: AtomicBool::new(false),
+            no_base: AtomicBool::new(false),
             repair: Mutex::default(),
             repaired: Notify::new(),
             digests: Digests::default(),
@@ -494,6 +497,18 @@ impl Node {
     /// keyspace is not exact (a fuzzy snapshot without its log, a rebuild).
     pub fn digest(&self) -> Option<(ChainPoint, u64)> {
         self.store.digest()
+    }
+
+    /// Whether its snapshots were damaged and its log does not reach back: until a full copy there is
+    /// nothing to apply records to.
+    pub(super) fn has_no_base(&self) -> bool {
+        self.no_base.load(Ordering::Acquire)
+    }
+
+    /// From here on nothing but a full copy helps.
+    pub(super) fn loses_base(&self) {
+        self.no_base.store(true, Ordering::Release);
+        self.unfit(Unfit::Copying);
     }
 
     /// The newest record behind which a node's keyspace was proven to be the primary's: on the

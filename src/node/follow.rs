@@ -120,7 +120,11 @@ fn describe(node: &Node) -> Follow {
         last: end.lsn,
         last_epoch: end.epoch,
         last_crc: end.crc,
-        log_first: oldest.lsn.next(),
+        // Without a keyspace to replay it on, no log is of use.
+        log_first: match node.has_no_base() {
+            true => NEVER,
+            false => oldest.lsn.next(),
+        },
     }
 }
 
@@ -293,8 +297,12 @@ pub(super) fn rebuild(node: &Arc<Node>) -> Result<(), StreamEnd> {
     node.store
         .replace(Keyspace::new(), ChainPoint::default(), NEVER);
     let log_first = Some(node.store.log().oldest().lsn.next());
-    let loaded = super::snapshots::load_newest(node.host.as_ref(), &node.snapshots, log_first)
-        .map_err(|error| other(&error))?;
+    let loaded = super::snapshots::load_newest(node.host.as_ref(), &node.snapshots, log_first);
+    let loaded = loaded.inspect_err(|error| {
+        tracing::error!("{error}");
+        node.loses_base();
+    });
+    let loaded = loaded.map_err(|error| other(&error))?;
     loaded
         .set_aside(&node.snapshots)
         .map_err(|error| other(&error))?;

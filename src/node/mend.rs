@@ -16,8 +16,9 @@ use super::config::Settings;
 use super::driver::Node;
 use super::host::Host;
 use super::lead::{StreamEnd, StreamReader, StreamWriter, next};
+use super::start::other_data_nodes;
 use crate::peer::{Backoff, ConnectionKind, Identity, StreamMessage, VersionRange, connect};
-use crate::replica::{Control, Kind};
+use crate::replica::Control;
 use crate::units::{Epoch, Lsn, Micros, NodeId};
 use crate::wal::{ChainPoint, Hole, mend};
 
@@ -81,13 +82,6 @@ pub(super) struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    /// The other data nodes.
-    pub(super) fn members(&self) -> Vec<NodeId> {
-        let members = self.settings.members.iter().map(|member| &member.member);
-        let others = members.filter(|m| m.kind == Kind::Data && m.id != self.settings.id);
-        others.map(|member| member.id).collect()
-    }
-
     /// Asks until somebody fills the hole, or some of it.
     pub(super) async fn fill(&self, hole: &Hole) {
         let mut backoff = Backoff::new(
@@ -120,7 +114,7 @@ impl Asker<'_> {
     /// Asks each other data node once. What each of them said, if none could help.
     pub(super) async fn fill_once(&self, hole: &Hole) -> Result<(), String> {
         let mut said = Vec::new();
-        for member in self.members() {
+        for member in other_data_nodes(self.settings) {
             match self.fill_from(member, hole).await {
                 Ok(records) => {
                     tracing::warn!(

@@ -17,13 +17,13 @@ use super::mend::Asker;
 use super::reports::Reports;
 use super::snapshots::{self, CannotLoad};
 use super::steward;
-use super::store::Store;
+use super::store::{NEVER, Store};
 use crate::peer::{ListenError, Listener};
-use crate::replica::{Control, Input, LogPos, LogView, Machine};
-use crate::units::{Lsn, Micros};
+use crate::replica::{Control, Input, Kind, LogPos, LogView, Machine};
+use crate::units::{Lsn, Micros, NodeId};
 use crate::wal::{
     ControlError, ControlFile, Disk, Held, Loaded, Log, LogConfig, OpenError, Progress,
-    SnapshotError, SnapshotStore, segment_files, segment_first,
+    SnapshotError, SnapshotStore, segment_files, segment_first, segment_header,
 };
 
 /// Unproven peers that may hold a connection at once.
@@ -75,7 +75,7 @@ pub enum StartError {
     /// A damaged snapshot held records that the log behind the one before it does not.
     #[error(
         "a snapshot that held everything up to LSN {wanted} is damaged, and the log ends at LSN \
-         {found}: LSN {} to {wanted} are missing. The node does not start. Restore the snapshot, or \
+         {found}: LSN {} to {wanted} are missing. Restore the snapshot, or \
          move the data directory away and let the node take a copy from its primary",
         found.next()
     )]
@@ -175,14 +175,65 @@ fn look_at_disk(host: &dyn Host, settings: &Settings) -> Result<Found, StartErro
     let snapshots = SnapshotStore::open(Arc::clone(disk), dir)?;
     let segments = segment_files(disk.as_ref(), dir).map_err(at_path(dir))?;
     let log_first = segments.first().and_then(|path| segment_first(path));
-    let loaded = snapshots::load_newest(host, &snapshots, log_first)?;
-    Ok(Found {
+    let mut found = Found {
         control,
         file,
-        loaded,
+        loaded: snapshots::Loaded::default(),
         snapshots,
         lock,
-    })
+    };
+    match snapshots::load_newest(host, &found.snapshots, log_first) {
+        Ok(loaded) => found.loaded = loaded,
+        Err(error @ CannotLoad::NothingElse { .. }) if found.may_copy(settings) => {
+            tracing::error!("{error}. Going on without it, for a full copy from the primary");
+            found.do_without_snapshots(disk.as_ref(), segments.first().map(PathBuf::as_path))?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(found)
+}
+
+impl Found {
+    /// Whether what this disk lost can be had from another data node, without this one being taken
+    /// for what it was.
+    fn may_copy(&self, settings: &Settings) -> bool {
+        self.control.is_some() && !other_data_nodes(settings).is_empty()
+    }
+
+    /// No keyspace can be had from this disk. The log is what it was, where there is one: it goes on
+    /// counting, and only cannot be replayed. Without it this node is less than it acknowledged.
+    fn do_without_snapshots(
+        &mut self,
+        disk: &dyn Disk,
+        first: Option<&Path>,
+    ) -> Result<(), StartError> {
+        let header = first.and_then(|path| segment_header(disk, path));
+        match header {
+            Some(header) => {
+                self.loaded.begin = header.before;
+                self.loaded.end = NEVER;
+                Ok(())
+            }
+            None => self.has_less_than_acknowledged(),
+        }
+    }
+
+    /// R14: durable before anybody can ask.
+    fn has_less_than_acknowledged(&mut self) -> Result<(), StartError> {
+        let Some(control) = &mut self.control else {
+            return Ok(());
+        };
+        control.incomplete = true;
+        let bytes = serde_json::to_vec(control).map_err(StartError::ControlContent)?;
+        Ok(self.file.store(&bytes)?)
+    }
+}
+
+/// The data nodes besides this one.
+pub(super) fn other_data_nodes(settings: &Settings) -> Vec<NodeId> {
+    let members = settings.members.iter().map(|member| &member.member);
+    let others = members.filter(|m| m.kind == Kind::Data && m.id != settings.id);
+    others.map(|member| member.id).collect()
 }
 
 /// A directory is one node's for ever: its votes are in it.
@@ -211,11 +262,11 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
     let listener = network
         .listen(&settings.peer_addr, MAX_UNPROVEN, settings.lease)
         .await?;
-    let found = host.blocking(|| look_at_disk(host.as_ref(), &settings))?;
+    let mut found = host.blocking(|| look_at_disk(host.as_ref(), &settings))?;
     let cell: Arc<OnceLock<Weak<Node>>> = Arc::default();
     let process = host.draw();
     let log = open_whole_log(&host, &settings, &found, &cell, process).await?;
-    host.blocking(|| do_without_damaged(&found, log.end().lsn))?;
+    host.blocking(|| do_without_damaged(&mut found, &settings, log.end().lsn))?;
     let config = Arc::new(settings.machine(process, host.as_ref()));
     let end = log.end();
     let position = LogPos {
@@ -232,6 +283,7 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
     if let Some(control) = &found.control {
         host.observe(Seen::Durable(control));
     }
+    let no_base = found.loaded.end == NEVER;
     let machine = Machine::new(config, found.control, view, host.now());
     let store = Arc::new(Store::new(
         Arc::clone(&host),
@@ -265,6 +317,9 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
         orders,
         history,
     }));
+    if no_base {
+        node.loses_base();
+    }
     // Set once, just above the only other user: the log's writer, idle until something is written.
     let _ = cell.set(Arc::downgrade(&node));
     let apart = |name: &'static str, task: Task| {
@@ -305,14 +360,22 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
 }
 
 /// A damaged snapshot was passed over: the log must hold all that it held, and then it goes aside.
-fn do_without_damaged(found: &Found, log_end: Lsn) -> Result<(), StartError> {
-    for damaged in &found.loaded.damaged {
-        if log_end < damaged.end {
-            return Err(StartError::LogTooShort {
-                found: log_end,
-                wanted: damaged.end,
-            });
+fn do_without_damaged(
+    found: &mut Found,
+    settings: &Settings,
+    log_end: Lsn,
+) -> Result<(), StartError> {
+    let wanted = found.loaded.damaged.iter().map(|damaged| damaged.end).max();
+    if let Some(wanted) = wanted.filter(|wanted| *wanted > log_end) {
+        let error = StartError::LogTooShort {
+            found: log_end,
+            wanted,
+        };
+        if !found.may_copy(settings) {
+            return Err(error);
         }
+        tracing::error!("{error}. Going on from there; the primary has the rest");
+        found.has_less_than_acknowledged()?;
     }
     Ok(found.loaded.set_aside(&found.snapshots)?)
 }
@@ -339,7 +402,7 @@ async fn open_whole_log(
             control,
             process,
         };
-        if asker.members().is_empty() {
+        if other_data_nodes(settings).is_empty() {
             return Err(error.into());
         }
         tracing::error!("{error}");

@@ -131,8 +131,10 @@ fn begin_reign(node: &Arc<Node>, epoch: Epoch) {
     if node.promised() != epoch {
         return;
     }
-    if node.quarantined.load(Ordering::Acquire) {
-        return node.enter([Input::StepDown("its keyspace may be wrong".into())]);
+    if node.quarantined.load(Ordering::Acquire) || node.has_no_base() {
+        return node.enter([Input::StepDown(
+            "its keyspace is not what its log says".into(),
+        )]);
     }
     if repair::is_under_way(node) {
         replay_instead(node);
@@ -201,7 +203,7 @@ pub(super) async fn apply_released(node: Arc<Node>) {
             return;
         }
         let gate_now = node.gate_now();
-        let nothing_new = node.store.applied() >= gate_now.released || !repair::lets_apply(&node);
+        let nothing_new = node.store.applied() >= gate_now.released || !may_apply(&node);
         if nothing_new || gate_now.following.is_none() {
             // The gate lives as long as the node.
             tokio::select! {
@@ -214,11 +216,16 @@ pub(super) async fn apply_released(node: Arc<Node>) {
     }
 }
 
+/// Whether there is a keyspace that records can be applied to.
+fn may_apply(node: &Node) -> bool {
+    repair::lets_apply(node) && !node.has_no_base()
+}
+
 fn apply_some(node: &Arc<Node>, upto: Lsn) -> Result<(), String> {
     let alone = node.rewriting.lock().map_err(|error| error.to_string())?;
     let log = node.store.log();
     let from = node.store.applied();
-    if upto > log.end().lsn || !repair::lets_apply(node) {
+    if upto > log.end().lsn || !may_apply(node) {
         return Ok(());
     }
     let mut reader = log.reader(from).map_err(|error| error.to_string())?;

@@ -31,7 +31,7 @@ pub use edit::{Discarded, EditError};
 pub use guard::Guard;
 pub use log::{AppendRawError, Fsync, Log, LogClosed, LogConfig, OnProgress, Opened, Progress};
 pub use mend::{Hole, MendError, mend};
-pub use offline::{SegmentReport, inspect, segment_files, segment_first};
+pub use offline::{SegmentReport, inspect, segment_files, segment_first, segment_header};
 pub use reader::{Chunk, Reader, TooOld};
 pub use record::{
     ChainPoint, HEADER_BYTES, Kind, MAX_RECORD_BYTES, RecordError, RecordRef, Stamp, check, encode,

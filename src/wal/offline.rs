@@ -47,6 +47,13 @@ pub fn segment_first(path: &Path) -> Option<Lsn> {
     first_lsn_of(path.file_name()?.to_str()?)
 }
 
+/// A segment's header, if it is good.
+pub fn segment_header(disk: &dyn Disk, path: &Path) -> Option<SegmentHeader> {
+    let mut header = [0; SEGMENT_HEADER_BYTES];
+    let read = disk.open(path, false).ok()?.read_at(&mut header, 0).ok()?;
+    SegmentHeader::decode(&header[..read]).ok()
+}
+
 /// Checks one segment file, giving each good record to `visit`. `follows`: what the segment before
 /// ended with; `sealed`: another one follows.
 pub fn inspect(

@@ -243,6 +243,14 @@ pub fn records(bytes: &[u8]) -> impl Iterator<Item = RecordRef<'_>> {
     })
 }
 
+/// The checksum that the record at the start of `bytes` should have behind `chain`, if its length is
+/// right.
+pub(super) fn checksum_at(chain: ChainPoint, bytes: &[u8]) -> Option<u32> {
+    let header = UncheckedHeader::read(bytes).filter(UncheckedHeader::len_is_possible)?;
+    let whole = bytes.get(..header.len as usize)?;
+    Some(checksum(chain.crc, header.len, &whole[8..]))
+}
+
 /// Whether the record at the start of `bytes`, whatever its place, has the checksum that the CRC
 /// `seed` before it asks for. Used to find intact records behind damage.
 pub(super) fn fits_behind(seed: u32, bytes: &[u8]) -> Option<UncheckedHeader> {

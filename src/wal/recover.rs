@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::disk::{Disk, read_all};
 use super::guard::{Guard, Rules};
 use super::mend::{Hole, missing_segment};
+use super::offline::segment_header;
 use super::record::{ChainPoint, Kind, RecordError};
 use super::scan::{Scan, Verdict, scan_marked, used};
 use super::segment::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, first_lsn_of};
@@ -154,7 +155,7 @@ pub(super) fn recover(
         let file = File {
             path: path.clone(),
             first: *first,
-            next: next.map(|(first, path)| (first, header_of(disk, path))),
+            next: next.map(|(first, path)| (first, segment_header(disk, path))),
         };
         take_segment(disk, &wal, file, cluster, rules, &mut recovered)?;
     }
@@ -200,13 +201,6 @@ impl File {
     fn last(&self, at_least: Lsn) -> Lsn {
         self.next.map_or(at_least, |(first, _)| first.previous())
     }
-}
-
-fn header_of(disk: &dyn Disk, path: &Path) -> Option<SegmentHeader> {
-    let mut header = [0; SEGMENT_HEADER_BYTES];
-    let file = disk.open(path, false).ok()?;
-    let read = file.read_at(&mut header, 0).ok()?;
-    SegmentHeader::decode(&header[..read]).ok()
 }
 
 /// A crash between creating a segment and syncing its header leaves a last file whose header is

@@ -124,7 +124,8 @@ fn judge(
     if written == 0 {
         return Verdict::Clean;
     }
-    match intact_behind(rest, written, lsn) {
+    let behind = intact_behind(rest, written, lsn);
+    match behind.or_else(|| follower_of_the_bad(end, rest, written, lsn)) {
         _ if floor.is_some() => Verdict::TornTail { why },
         Some((behind, stated)) if stated >= lsn.0 => Verdict::Damage {
             why,
@@ -182,6 +183,31 @@ fn intact_behind(rest: &[u8], written: usize, bad: Lsn) -> Option<(u64, u64)> {
     best
 }
 
+/// The one record behind the bad one, where the bad one's header is bad: then its length, or what its
+/// follower is seeded with, is not what it says. One turned bit leaves enough: the length where the
+/// checksum is wrong, and the checksum where the length is.
+fn follower_of_the_bad(
+    before: ChainPoint,
+    rest: &[u8],
+    written: usize,
+    bad: Lsn,
+) -> Option<(u64, u64)> {
+    let header = UncheckedHeader::read(rest)?;
+    let next = bad.next().0;
+    let found = |seed: u32, at: usize| {
+        let bytes = rest.get(at..)?;
+        let plausible = UncheckedHeader::read(bytes)?.lsn == next;
+        plausible.then(|| record::fits_behind(seed, bytes))?
+    };
+    let anywhere = (HEADER_BYTES..written).find_map(|at| found(header.crc, at));
+    let recomputed = || {
+        let seed = record::checksum_at(before, rest)?;
+        found(seed, header.len as usize)
+    };
+    let follower = anywhere.or_else(recomputed)?;
+    Some((follower.lsn, follower.synced))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,7 +263,7 @@ mod tests {
                     let (end, verdict) = verdict(image, false);
                     assert_eq!(end, bad - 1, "{what} {bad} {name}");
                     // A record whose successor alone is intact cannot be told from noise when its
-                    // own header is gone; the last two stay a torn tail when zeroed.
+                    // own header is gone altogether; the last two stay a torn tail when zeroed.
                     let findable = what == "flipped" || bad < 4;
                     let damage = matches!(verdict, Verdict::Damage { .. });
                     assert_eq!(
@@ -250,6 +276,30 @@ mod tests {
                 assert_eq!(end, bad - 1);
                 assert!(matches!(verdict, Verdict::TornTail { .. }), "{verdict:?}");
             }
+        }
+    }
+
+    #[test]
+    fn any_bit_of_any_but_the_last_record_is_found_out() {
+        let (bytes, starts) = log(5, |i| i - 1);
+        for bit in 0..starts[4] * 8 {
+            let mut image = bytes.clone();
+            image[bit / 8] ^= 1 << (bit % 8);
+            let (_, verdict) = verdict(&image, false);
+            assert!(
+                matches!(verdict, Verdict::Damage { .. }),
+                "bit {bit}: {verdict:?}"
+            );
+        }
+        for bit in starts[4] * 8..bytes.len() * 8 {
+            let mut image = bytes.clone();
+            image[bit / 8] ^= 1 << (bit % 8);
+            let (end, verdict) = verdict(&image, false);
+            assert_eq!(end, 4);
+            assert!(
+                matches!(verdict, Verdict::TornTail { .. }),
+                "bit {bit}: {verdict:?}"
+            );
         }
     }
 

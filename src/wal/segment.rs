@@ -36,7 +36,7 @@ pub struct SegmentHeader {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum HeaderError {
     /// Too short, or not ours.
-    #[error("this is not an understudy WAL segment")]
+    #[error("this is no understudy WAL segment, or its beginning is damaged")]
     Magic,
     /// Written by a later version.
     #[error("format version {0} is newer than this program's {VERSION}; use a newer understudy")]

@@ -25,6 +25,8 @@ pub struct Shape {
     /// Lines for `[cluster]`.
     pub cluster: &'static str,
     pub refused_is_dead: bool,
+    /// Where a few records are to fill a segment; a snapshot then comes with each second one.
+    pub segment_bytes: Option<u64>,
     /// Seconds of one pass of the memory scrub.
     pub scrub_secs: u32,
     /// The rule that a mutant leaves out.
@@ -61,6 +63,15 @@ impl Shape {
         let settings = parse(&text)
             .and_then(Settings::settle)
             .expect("a shape is a valid configuration");
+        let settings = match self.segment_bytes {
+            Some(segment_bytes) => Settings {
+                segment_bytes,
+                retain_bytes: 2 * segment_bytes,
+                standby_retain_bytes: 2 * segment_bytes,
+                ..settings
+            },
+            None => settings,
+        };
         #[cfg(feature = "mutants")]
         let settings = Settings {
             without: self.without,

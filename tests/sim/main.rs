@@ -15,6 +15,7 @@ mod net;
 mod oracle;
 mod process;
 mod random;
+mod rot;
 mod run;
 mod stories;
 

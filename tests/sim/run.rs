@@ -24,6 +24,7 @@ pub const SHAPES: [Shape; 6] = [
         cluster: "mode = 'semi-sync'\nlevel = 'synced'",
         refused_is_dead: true,
         scrub_secs: 600,
+        segment_bytes: None,
         #[cfg(feature = "mutants")]
         without: None,
     },
@@ -34,6 +35,7 @@ pub const SHAPES: [Shape; 6] = [
         cluster: "mode = 'sync'",
         refused_is_dead: false,
         scrub_secs: 600,
+        segment_bytes: None,
         #[cfg(feature = "mutants")]
         without: None,
     },
@@ -44,6 +46,7 @@ pub const SHAPES: [Shape; 6] = [
         cluster: "mode = 'sync'",
         refused_is_dead: true,
         scrub_secs: 600,
+        segment_bytes: None,
         #[cfg(feature = "mutants")]
         without: None,
     },
@@ -54,6 +57,7 @@ pub const SHAPES: [Shape; 6] = [
         cluster: "mode = 'semi-sync'\nlevel = 'synced'",
         refused_is_dead: false,
         scrub_secs: 600,
+        segment_bytes: None,
         #[cfg(feature = "mutants")]
         without: None,
     },
@@ -64,6 +68,7 @@ pub const SHAPES: [Shape; 6] = [
         cluster: "mode = 'semi-sync'",
         refused_is_dead: true,
         scrub_secs: 600,
+        segment_bytes: None,
         #[cfg(feature = "mutants")]
         without: None,
     },
@@ -74,6 +79,7 @@ pub const SHAPES: [Shape; 6] = [
         cluster: "mode = 'async'\nmax_lag = 20\nmax_loss = 20",
         refused_is_dead: true,
         scrub_secs: 600,
+        segment_bytes: None,
         #[cfg(feature = "mutants")]
         without: None,
     },

@@ -24,7 +24,7 @@ fn words(text: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-async fn begun_with(shape: Shape) -> (Arc<Cluster>, u32) {
+pub async fn begun_with(shape: Shape) -> (Arc<Cluster>, u32) {
     let cluster = Cluster::new(shape, 7, true);
     for place in cluster.places() {
         cluster.start(place);
@@ -62,7 +62,7 @@ fn a_connection_ends_with_the_reign_that_its_client_was_told_of() {
 }
 
 /// Asks the primary, which must not change meanwhile.
-async fn at_primary(cluster: &Cluster, primary: u32, asked: &[&str]) -> Vec<Reply> {
+pub async fn at_primary(cluster: &Cluster, primary: u32, asked: &[&str]) -> Vec<Reply> {
     let dialed = cluster.net.dial(100, address(primary, 7379), LIMIT, LIMIT);
     let (end, _) = dialed.await.expect("the primary listens");
     let mut connection = Connection::new(end);
@@ -104,13 +104,15 @@ fn found_wrong(cluster: &Cluster, place: u32) -> u64 {
 }
 
 /// Everybody's keyspace was proven to be the primary's behind its last record.
-fn proven(cluster: &Cluster) -> bool {
+pub fn proven(cluster: &Cluster) -> bool {
     let Some(primary) = cluster.serving().and_then(|place| cluster.node(place)) else {
         return false;
     };
     let applied = primary.store.applied();
     (1..=cluster.shape.data).all(|place| {
-        primary.proven_equal(NodeId(place)) == Some(applied) && !out_of_service(cluster, place)
+        let runs = cluster.node(place).is_some();
+        let proven = primary.proven_equal(NodeId(place)) == Some(applied);
+        runs && proven && !out_of_service(cluster, place)
     })
 }
 

@@ -43,7 +43,7 @@ pub enum CannotLoad {
     File(#[from] SnapshotError),
     /// The newest is damaged, and there is no other way to the same state.
     #[error(
-        "{damaged}. {missing}. The node does not start. Restore the file, or move the data directory \
+        "{damaged}. {missing}. Restore the file, or move the data directory \
          away and let the node take a copy from its primary"
     )]
     NothingElse {
