@@ -111,6 +111,8 @@ pub struct Member {
     pub applied_lsn: Option<u64>,
     /// Last record it acknowledged to the primary.
     pub acked_lsn: Option<u64>,
+    /// The newest record behind which its keyspace was proven to be the primary's.
+    pub proven_equal_lsn: Option<u64>,
     /// Bytes of log it lacks.
     pub lag: Option<u64>,
     /// Records it lacks.

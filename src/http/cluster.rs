@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde_json::{Value, json};
 
 use super::Shared;
-use crate::node::{Acknowledged, ExactLoss, Fate, MemberSettings, Serves, Share, Takeover};
+use crate::node::{Acknowledged, ExactLoss, Fate, MemberSettings, Node, Serves, Share, Takeover};
 use crate::replica::{Cause, Kind, LossBound, MaxLag, Rule, Standing, View};
 use crate::server::mode_state;
 use crate::units::{Micros, NodeId};
@@ -22,6 +22,10 @@ pub(super) async fn cluster(State(server): State<Shared>) -> Json<Value> {
             let mut said = describe(&server, &view, member);
             let share = shares.iter().find(|share| share.id == member.member.id);
             said["log_kept"] = share.map_or(Value::Null, log_kept);
+            if member.member.id == node.id() {
+                said["unfit"] = json!(unfit(node));
+                said["scrub"] = scrub(node);
+            }
             said
         })
         .collect();
@@ -38,6 +42,16 @@ pub(super) async fn cluster(State(server): State<Shared>) -> Json<Value> {
         })
     });
     let mut notes = settings.notes();
+    notes.extend(
+        node.scrub_state()
+            .finding
+            .map(|what| format!("Damage on node {}'s disk: {what}.", node.id())),
+    );
+    notes.extend(
+        unfit(node)
+            .iter()
+            .map(|why| format!("Node {} does not stand in elections: {why}.", node.id())),
+    );
     notes.extend(
         view.held_back
             .iter()
@@ -154,6 +168,7 @@ fn describe(server: &Shared, view: &View, member: &MemberSettings) -> Value {
         "released_lsn": known.released,
         "applied_lsn": known.applied,
         "acked_lsn": known.acked,
+        "proven_equal_lsn": node.proven_equal(id).map(|lsn| lsn.0),
         "lag": lag_bytes,
         "lag_records": lag_records,
         "lag_ms": lag_ms,
@@ -164,6 +179,24 @@ fn describe(server: &Shared, view: &View, member: &MemberSettings) -> Value {
 }
 
 /// What a primary keeps of its log for a standby.
+/// Why this node does not stand, whatever its log says.
+fn unfit(node: &Node) -> Vec<String> {
+    let reasons = node.unfit_reasons();
+    reasons.iter().map(ToString::to_string).collect()
+}
+
+/// What the scrub has seen on this node.
+fn scrub(node: &Node) -> Value {
+    let state = node.scrub_state();
+    let since = |at: Micros| node.host.boot_time().since(at).as_ms();
+    json!({
+        "passes": state.passes,
+        "bytes_in_this_pass": state.bytes,
+        "last_pass_ms_ago": state.last_pass.map(since),
+        "finding": state.finding,
+    })
+}
+
 fn log_kept(share: &Share) -> Value {
     let (state, bytes) = match share.fate {
         Fate::Kept { bytes } => ("kept", Some(bytes)),

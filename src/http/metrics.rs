@@ -235,6 +235,31 @@ fn counters(server: &Shared, registry: &mut Registry) {
             Stats::get(&stats.discarded),
         ),
         (
+            "quarantines",
+            "Times that this node's keyspace was found wrong since it started",
+            Stats::get(&stats.quarantines),
+        ),
+        (
+            "memory_errors",
+            "Times that memory did not hold what was written to it",
+            Stats::get(&stats.memory_errors),
+        ),
+        (
+            "scrubbed_bytes",
+            "Bytes of segments and snapshots that the scrub has read back",
+            Stats::get(&stats.scrubbed_bytes),
+        ),
+        (
+            "scrub_findings",
+            "Damage that the scrub has found",
+            Stats::get(&stats.scrub_findings),
+        ),
+        (
+            "scrub_mended",
+            "Damaged files that were mended or replaced",
+            Stats::get(&stats.scrub_mended),
+        ),
+        (
             "repaired_keys",
             "Keys set to the primary's values on rejoining since this node started",
             Stats::get(&stats.repaired_keys),

@@ -113,6 +113,7 @@ pub struct LimitsFile {
     pub snapshot_rate: Option<Text>,
     pub copy_rate: Option<Text>,
     pub memory_scrub: Option<Span>,
+    pub scrub_rate: Option<Text>,
 }
 
 /// A span of time: `"100 ms"`, `"1s"`, or a number of milliseconds.
@@ -224,6 +225,8 @@ pub struct Settings {
     pub snapshot_rate: u64,
     /// Bytes per second of a copy for a standby, each; 0: no limit.
     pub copy_rate: u64,
+    /// Bytes per second that the scrub reads back of segments and snapshots; 0: it reads nothing.
+    pub scrub_rate: u64,
     /// Time in which all that memory holds is added up once; zero: never.
     pub memory_scrub: Duration,
     pub bootstrap: bool,
@@ -425,6 +428,8 @@ impl Settings {
             snapshot_rate: size(file.limits.snapshot_rate.as_ref(), 100 << 20)?,
             // Half of a gigabit link: the other half is the records' that come meanwhile.
             copy_rate: size(file.limits.copy_rate.as_ref(), 60 << 20)?,
+            // A hundred gigabytes in three hours, beside a disk's load.
+            scrub_rate: size(file.limits.scrub_rate.as_ref(), 10 << 20)?,
             // Five million keys are added up in a second or two of one core.
             memory_scrub: ms(file.limits.memory_scrub, 600_000),
             bootstrap: false,

@@ -25,6 +25,7 @@ use super::links::Word;
 use super::repair::Repair;
 use super::reports::{ExactLoss, Reports};
 use super::retention::Retention;
+use super::scrub::Scrub;
 use super::stats::Stats;
 use super::store::Store;
 use crate::peer::{Identity, VersionRange};
@@ -124,6 +125,12 @@ pub struct Node {
     pub(super) repair: Mutex<Option<Repair>>,
     /// A repair has all its values: the applier may go on.
     pub(super) repaired: Notify,
+    /// What the scrub has seen.
+    pub(super) scrub: Scrub,
+    /// Damage was found that cannot wait for the scrub.
+    pub(super) damaged: Notify,
+    /// The scrub has looked after it.
+    pub(super) mended: Notify,
     /// What is known of keyspaces being the same.
     pub(super) digests: Digests,
     /// Its keyspace is not what its log says, or not the primary's: it serves nothing.
@@ -221,6 +228,9 @@ impl Node {
             no_base: AtomicBool::new(false),
             repair: Mutex::default(),
             repaired: Notify::new(),
+            scrub: Scrub::default(),
+            damaged: Notify::new(),
+            mended: Notify::new(),
             digests: Digests::default(),
             quarantined: AtomicBool::new(false),
             unfit: Mutex::default(),

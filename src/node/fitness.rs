@@ -12,6 +12,8 @@ use crate::replica::Input;
 pub enum Unfit {
     /// The log, the control state or the applying of records failed; for good.
     DiskFailed,
+    /// Bytes of its log are damaged, and not mended yet.
+    Damaged,
     /// It takes a full copy.
     Copying,
     /// Keys wait for their values from the primary (R28).
@@ -24,6 +26,7 @@ impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Unfit::DiskFailed => "its disk failed",
+            Unfit::Damaged => "its log is damaged",
             Unfit::Copying => "it takes a full copy",
             Unfit::Quarantined => "its keyspace is not the primary's",
             Unfit::Repairing => "it repairs keys whose records were given up",

@@ -16,7 +16,7 @@ use crate::peer::{
 };
 use crate::replica::{Ack, Input};
 use crate::units::{Epoch, Lsn, NodeId};
-use crate::wal::{EditError, Reader, TooOld};
+use crate::wal::{EditError, NoReader, Reader};
 
 /// Bytes of records per frame.
 const BATCH_BYTES: usize = 1 << 20;
@@ -35,7 +35,7 @@ pub(super) enum StreamEnd {
     #[error(transparent)]
     Edit(#[from] EditError),
     #[error(transparent)]
-    TooOld(#[from] TooOld),
+    NoReader(#[from] NoReader),
     #[error("{0}")]
     Other(String),
 }
@@ -66,6 +66,11 @@ pub(super) async fn serve(
         Ok(()) => {}
         Err(StreamEnd::Read(_) | StreamEnd::Write(_)) => {
             tracing::info!("node {standby}: its stream broke");
+        }
+        Err(StreamEnd::Log(error) | StreamEnd::NoReader(NoReader::Io(error)))
+            if error.kind() == std::io::ErrorKind::InvalidData =>
+        {
+            node.log_is_damaged(&error.to_string());
         }
         Err(end) => tracing::info!("node {standby}: its stream ended: {end}"),
     }

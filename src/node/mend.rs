@@ -18,7 +18,6 @@ use super::host::Host;
 use super::lead::{StreamEnd, StreamReader, StreamWriter, next};
 use super::start::other_data_nodes;
 use crate::peer::{Backoff, ConnectionKind, Identity, StreamMessage, VersionRange, connect};
-use crate::replica::Control;
 use crate::units::{Epoch, Lsn, Micros, NodeId};
 use crate::wal::{ChainPoint, Hole, mend};
 
@@ -76,14 +75,33 @@ pub(super) async fn answer(
 pub(super) struct Asker<'a> {
     pub(super) host: &'a Arc<dyn Host>,
     pub(super) settings: &'a Settings,
-    pub(super) control: &'a Control,
+    pub(super) cluster: u128,
+    /// Of this node's membership.
+    pub(super) incarnation: u64,
+    /// R1: nothing of a later epoch is stored.
+    pub(super) promised: Epoch,
     /// This process.
     pub(super) process: u64,
 }
 
+/// Puts what came, behind this point, where it belongs; how many records.
+pub(super) type Put<'a> = dyn Fn(ChainPoint, &[u8]) -> Result<u64, String> + Sync + 'a;
+
 impl Asker<'_> {
-    /// Asks until somebody fills the hole, or some of it.
+    /// Asks until somebody fills the hole, or some of it; before the log is open.
     pub(super) async fn fill(&self, hole: &Hole) {
+        let put = |after: ChainPoint, records: &[u8]| {
+            let disk = self.host.disk();
+            mend(
+                disk.as_ref(),
+                self.cluster,
+                self.promised,
+                hole,
+                after,
+                records,
+            )
+            .map_err(|error| error.to_string())
+        };
         let mut backoff = Backoff::new(
             Duration::from_millis(50),
             Duration::from_secs(2),
@@ -97,7 +115,7 @@ impl Asker<'_> {
         );
         let mut said = self.host.boot_time();
         loop {
-            match self.fill_once(hole).await {
+            match self.fill_once(hole, &put).await {
                 Ok(()) => return,
                 Err(why) => {
                     let now = self.host.boot_time();
@@ -112,10 +130,10 @@ impl Asker<'_> {
     }
 
     /// Asks each other data node once. What each of them said, if none could help.
-    pub(super) async fn fill_once(&self, hole: &Hole) -> Result<(), String> {
+    pub(super) async fn fill_once(&self, hole: &Hole, put: &Put<'_>) -> Result<(), String> {
         let mut said = Vec::new();
         for member in other_data_nodes(self.settings) {
-            match self.fill_from(member, hole).await {
+            match self.fill_from(member, hole, put).await {
                 Ok(records) => {
                     tracing::warn!(
                         "mended {}: {records} records from LSN {} on came from node {member}",
@@ -130,17 +148,12 @@ impl Asker<'_> {
         Err(said.join("; "))
     }
 
-    async fn fill_from(&self, member: NodeId, hole: &Hole) -> Result<u64, String> {
+    async fn fill_from(&self, member: NodeId, hole: &Hole, put: &Put<'_>) -> Result<u64, String> {
         let (after, records) = self
             .fetch(member, hole.first.previous(), hole.last)
             .await
             .map_err(|end| end.to_string())?;
-        let cluster = self.control.cluster.unwrap_or(0);
-        let promised = self.control.promised;
-        let disk = self.host.disk();
-        self.host
-            .blocking(|| mend(disk.as_ref(), cluster, promised, hole, after, &records))
-            .map_err(|error| error.to_string())
+        self.host.blocking(|| put(after, &records))
     }
 
     async fn fetch(
@@ -150,7 +163,7 @@ impl Asker<'_> {
         last: Lsn,
     ) -> Result<(ChainPoint, Bytes), StreamEnd> {
         let (mut reader, mut writer) = self.open(member).await?;
-        let epoch = self.control.promised;
+        let epoch = self.promised;
         writer.push(epoch, &StreamMessage::Fetch { after, last })?;
         writer.flush().await?;
         let begin = match next(&mut reader).await? {
@@ -194,11 +207,11 @@ impl Asker<'_> {
             .await
             .map_err(|error| other(&error))?;
         let identity = Identity {
-            cluster_id: self.control.cluster.unwrap_or(0),
+            cluster_id: self.cluster,
             cluster_name: self.settings.name.clone(),
             node: self.settings.id,
             process_incarnation: self.process,
-            membership_incarnation: self.control.incarnation,
+            membership_incarnation: self.incarnation,
             membership_version: 0,
             features: 0,
             versions: VersionRange::THIS_BUILD,

@@ -9,6 +9,7 @@
 //! | applier | makes released records visible on a standby |
 //! | one task per stream | ships records, takes acknowledgements |
 //! | historian | writes reports |
+//! | scrub | reads segments and snapshots back, has damage mended |
 //! | digests, memory scrub | compare keyspaces, add up what memory holds |
 //!
 //! Sessions (`server`) go by the published [`Gate`]: they never ask the machine.
@@ -32,6 +33,7 @@ mod mend;
 mod repair;
 mod reports;
 mod retention;
+mod scrub;
 mod snapshots;
 mod start;
 mod stats;
@@ -50,6 +52,7 @@ pub use guard::Guard;
 pub use host::{Apart, Host, RealHost, Seen, Task};
 pub use reports::{Acknowledged, ExactLoss, Reports, Takeover};
 pub use retention::{Fate, Share};
+pub use scrub::ScrubState;
 pub use snapshots::{CannotLoad, NoSnapshot};
 pub use start::{Running, StartError, start};
 pub use stats::Stats;

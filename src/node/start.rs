@@ -15,6 +15,7 @@ use super::host::{Apart, Host, Seen, Task};
 use super::links;
 use super::mend::Asker;
 use super::reports::Reports;
+use super::scrub;
 use super::snapshots::{self, CannotLoad};
 use super::steward;
 use super::store::{NEVER, Store};
@@ -347,6 +348,7 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
         host.spawn(Box::pin(steward::apply_released(Arc::clone(&node)))),
         host.spawn(Box::pin(snapshots::keep(Arc::clone(&node)))),
         host.spawn(Box::pin(expire(Arc::clone(&node)))),
+        host.spawn(Box::pin(scrub::run(Arc::clone(&node)))),
         host.spawn(Box::pin(digests::run(Arc::clone(&node)))),
         host.spawn(Box::pin(digests::scrub_memory(Arc::clone(&node)))),
     ];
@@ -399,7 +401,9 @@ async fn open_whole_log(
         let asker = Asker {
             host,
             settings,
-            control,
+            cluster: control.cluster.unwrap_or(0),
+            incarnation: control.incarnation,
+            promised: control.promised,
             process,
         };
         if other_data_nodes(settings).is_empty() {

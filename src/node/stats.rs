@@ -25,6 +25,12 @@ pub struct Stats {
     pub takeovers: AtomicU64,
     /// Records this node discarded on rejoining.
     pub discarded: AtomicU64,
+    /// Bytes of segments and snapshots that the scrub has read back.
+    pub scrubbed_bytes: AtomicU64,
+    /// Damage that it found in them.
+    pub scrub_findings: AtomicU64,
+    /// Damaged files that were mended or replaced.
+    pub scrub_mended: AtomicU64,
     /// Times that this node's keyspace was found wrong and taken out of service.
     pub quarantines: AtomicU64,
     /// Times that memory did not hold what was written to it.
@@ -62,6 +68,9 @@ impl Default for Stats {
             expired: zero(),
             takeovers: zero(),
             discarded: zero(),
+            scrubbed_bytes: zero(),
+            scrub_findings: zero(),
+            scrub_mended: zero(),
             quarantines: zero(),
             memory_errors: zero(),
             repaired_keys: zero(),

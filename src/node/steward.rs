@@ -12,9 +12,11 @@ use super::driver::{Node, Order};
 use super::fitness::Unfit;
 use super::follow::{follow, rebuild};
 use super::repair;
+use super::scrub;
 use crate::peer::Backoff;
 use crate::replica::{Input, LogPos};
 use crate::units::{Epoch, Lsn, Micros, NodeId};
+use crate::wal::NoReader;
 
 /// Bytes of records applied per hold of the keyspace's lock.
 const APPLY_BYTES: usize = 128 << 10;
@@ -194,13 +196,20 @@ pub(super) async fn apply_released(node: Arc<Node>) {
             return;
         }
         // Only while a matched stream runs, on which released is always in the log.
-        if now.following.is_some()
-            && now.released > node.store.applied()
-            && let Err(why) = node.host.blocking(|| apply_some(&node, now.released))
-        {
-            tracing::error!("applying records failed: {why}; this node does not serve");
-            node.unfit(Unfit::DiskFailed);
-            return;
+        if now.following.is_some() && now.released > node.store.applied() {
+            match node.host.blocking(|| apply_some(&node, now.released)) {
+                Ok(()) => {}
+                Err(Unapplied::Damaged(what)) => {
+                    node.log_is_damaged(&what);
+                    scrub::mended(&node).await;
+                    continue;
+                }
+                Err(Unapplied::Other(why)) => {
+                    tracing::error!("applying records failed: {why}; this node does not serve");
+                    node.unfit(Unfit::DiskFailed);
+                    return;
+                }
+            }
         }
         let gate_now = node.gate_now();
         let nothing_new = node.store.applied() >= gate_now.released || !may_apply(&node);
@@ -221,17 +230,40 @@ fn may_apply(node: &Node) -> bool {
     repair::lets_apply(node) && !node.has_no_base()
 }
 
-fn apply_some(node: &Arc<Node>, upto: Lsn) -> Result<(), String> {
-    let alone = node.rewriting.lock().map_err(|error| error.to_string())?;
+/// Why records were not applied.
+enum Unapplied {
+    /// Bytes of the log are damaged; another node has them.
+    Damaged(String),
+    Other(String),
+}
+
+impl Unapplied {
+    fn other(error: impl std::fmt::Display) -> Unapplied {
+        Unapplied::Other(error.to_string())
+    }
+
+    fn of_reading(error: std::io::Error) -> Unapplied {
+        match error.kind() {
+            std::io::ErrorKind::InvalidData => Unapplied::Damaged(error.to_string()),
+            _ => Unapplied::other(error),
+        }
+    }
+}
+
+fn apply_some(node: &Arc<Node>, upto: Lsn) -> Result<(), Unapplied> {
+    let alone = node.rewriting.lock().map_err(Unapplied::other)?;
     let log = node.store.log();
     let from = node.store.applied();
     if upto > log.end().lsn || !may_apply(node) {
         return Ok(());
     }
-    let mut reader = log.reader(from).map_err(|error| error.to_string())?;
+    let mut reader = log.reader(from).map_err(|error| match error {
+        NoReader::Io(error) => Unapplied::of_reading(error),
+        NoReader::TooOld { .. } => Unapplied::other(error),
+    })?;
     while let Some(chunk) = reader
         .next_chunk(upto, APPLY_BYTES)
-        .map_err(|error| error.to_string())?
+        .map_err(Unapplied::of_reading)?
     {
         if node.store.applied() != chunk.first.previous() {
             // The keyspace was rebuilt meanwhile; begin again.
@@ -239,7 +271,7 @@ fn apply_some(node: &Arc<Node>, upto: Lsn) -> Result<(), String> {
         }
         node.store
             .apply_records(&chunk.bytes, upto)
-            .map_err(|error| error.to_string())?;
+            .map_err(Unapplied::other)?;
     }
     drop(alone);
     repair::settle(node);

@@ -9,6 +9,7 @@
 mod control_file;
 mod disk;
 mod edit;
+mod examine;
 mod guard;
 mod log;
 mod mend;
@@ -27,12 +28,13 @@ mod writer;
 pub use control_file::{ControlError, ControlFile, Loaded, MAX_CONTROL_BYTES};
 pub use disk::{Disk, DiskFile, Held, Map, Mapped, RealDisk, read_all, replace};
 pub use edit::{Discarded, EditError};
+pub use examine::{Finding, Sealed, examine};
 #[cfg(feature = "mutants")]
 pub use guard::Guard;
 pub use log::{AppendRawError, Fsync, Log, LogClosed, LogConfig, OnProgress, Opened, Progress};
 pub use mend::{Hole, MendError, mend};
 pub use offline::{SegmentReport, inspect, segment_files, segment_first, segment_header};
-pub use reader::{Chunk, Reader, TooOld};
+pub use reader::{Chunk, NoReader, Reader};
 pub use record::{
     ChainPoint, HEADER_BYTES, Kind, MAX_RECORD_BYTES, RecordError, RecordRef, Stamp, check, encode,
     records,

@@ -14,12 +14,18 @@ use super::segment::SEGMENT_HEADER_BYTES;
 use super::state::{Segment, Shared, State};
 use crate::units::Lsn;
 
-/// The records asked for are no longer kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the log begins behind LSN {oldest}")]
-pub struct TooOld {
-    /// What the oldest record kept follows.
-    pub oldest: Lsn,
+/// Why records cannot be read.
+#[derive(Debug, Error)]
+pub enum NoReader {
+    /// They are no longer kept.
+    #[error("the log begins behind LSN {oldest}")]
+    TooOld {
+        /// What the oldest record kept follows.
+        oldest: Lsn,
+    },
+    /// The file; damage is [`io::ErrorKind::InvalidData`].
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 /// Whole records, one after the other.
@@ -60,10 +66,11 @@ enum Source {
 
 impl Log {
     /// A reader whose first record is the one behind `after`.
-    pub fn reader(&self, after: Lsn) -> Result<Reader, TooOld> {
+    pub fn reader(&self, after: Lsn) -> Result<Reader, NoReader> {
         let oldest = self.oldest();
+        let too_old = NoReader::TooOld { oldest: oldest.lsn };
         if after < oldest.lsn {
-            return Err(TooOld { oldest: oldest.lsn });
+            return Err(too_old);
         }
         let end = self.end();
         let mut reader = Reader {
@@ -77,9 +84,8 @@ impl Log {
         }
         reader.at = reader.nearest(after);
         while reader.at.lsn < after {
-            match reader.next_chunk(after, 1 << 20) {
-                Ok(Some(_)) => {}
-                _ => return Err(TooOld { oldest: oldest.lsn }),
+            if reader.next_chunk(after, 1 << 20)?.is_none() {
+                return Err(too_old);
             }
         }
         Ok(reader)

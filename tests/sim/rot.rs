@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use understudy::command::KeyCommand;
@@ -193,5 +194,91 @@ fn a_node_alone_shows_no_wrong_value_whatever_bit_turns() {
             bits.len()
         );
         assert!(refused > 0 && whole > 0);
+    });
+}
+
+/// The first file whose path has this in it.
+fn file_with(cluster: &Cluster, place: u32, part: &str) -> (PathBuf, u64) {
+    let all = cluster.with(place, |machine| files(&machine.disk));
+    let mut with = all.into_iter();
+    with.find(|(path, _)| path.to_string_lossy().contains(part))
+        .unwrap_or_else(|| panic!("no file with {part}"))
+}
+
+const PASS: Duration = Duration::from_secs(700);
+
+/// Found by the scrub while the node runs, before anybody needs the bytes.
+#[test]
+fn the_scrub_has_a_rotten_segment_mended_and_a_rotten_snapshot_replaced() {
+    in_virtual_time(13, async {
+        let (cluster, primary) = begun_with(small(SHAPES[1])).await;
+        fill(&cluster, primary).await;
+        assert!(cluster.until(LIMIT, proven).await, "all are the same");
+        let standby = primary % 3 + 1;
+        for place in [standby, primary] {
+            let (segment, used) = file_with(&cluster, place, "/wal/");
+            let good = cluster.with(place, |machine| machine.disk.durable_bytes(&segment));
+            let (snapshot, length) = file_with(&cluster, place, ".snap");
+            cluster.with(place, |machine| {
+                assert!(machine.disk.rot(&segment, used / 2 * 8 + 3));
+                assert!(machine.disk.rot(&snapshot, length / 2 * 8 + 3));
+            });
+            let node = cluster.node(place).expect("it runs");
+            let done = |cluster: &Cluster| {
+                let node = cluster.node(place).expect("it runs");
+                node.stats.scrub_mended.load(Ordering::Relaxed) == 2
+            };
+            assert!(cluster.until(PASS, done).await, "{:?}", node.scrub_state());
+            assert_eq!(node.stats.scrub_findings.load(Ordering::Relaxed), 2);
+            let mended = cluster.with(place, |machine| machine.disk.durable_bytes(&segment));
+            let upto = used as usize;
+            assert_eq!(
+                mended.map(|bytes| bytes[..upto].to_vec()),
+                good.map(|bytes| bytes[..upto].to_vec())
+            );
+            let clean = |cluster: &Cluster| {
+                let node = cluster.node(place).expect("it runs");
+                node.scrub_state().finding.is_none()
+            };
+            assert!(
+                cluster.until(PASS, clean).await,
+                "the next pass finds nothing"
+            );
+        }
+        assert_eq!(cluster.serving(), Some(primary), "nobody was disturbed");
+    });
+}
+
+/// Nobody has the records; the keyspace does not need them.
+#[test]
+fn a_node_alone_says_what_is_rotten_and_goes_on() {
+    in_virtual_time(14, async {
+        let shape = Shape {
+            data: 1,
+            witnesses: 0,
+            cluster: "mode = 'async'",
+            ..small(SHAPES[0])
+        };
+        let (cluster, alone) = begun_with(shape).await;
+        let values = fill(&cluster, alone).await;
+        let (segment, used) = file_with(&cluster, alone, "/wal/");
+        cluster.with(alone, |machine| {
+            assert!(machine.disk.rot(&segment, used / 2 * 8))
+        });
+        let node = cluster.node(alone).expect("it runs");
+        let said = |cluster: &Cluster| {
+            let node = cluster.node(alone).expect("it runs");
+            node.scrub_state().finding.is_some()
+        };
+        assert!(cluster.until(PASS, said).await, "it is found");
+        let finding = node.scrub_state().finding.expect("it was there");
+        assert!(
+            finding.contains("not mended: there is no other data node"),
+            "{finding}"
+        );
+        assert_eq!(cluster.serving(), Some(alone));
+        for (key, value) in &values {
+            assert_eq!(shows(&cluster, alone, key).as_ref(), Some(value));
+        }
     });
 }

@@ -9,7 +9,7 @@ mod make;
 mod pace;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -222,6 +222,14 @@ pub(super) async fn keep(node: Arc<Node>) {
     }
 }
 
+/// A snapshot does not read back: a new one takes its place, before it is set aside.
+pub(super) async fn replace_damaged(node: &Arc<Node>, path: &Path) -> Result<(), NoSnapshot> {
+    let _alone = node.desk.making.lock().await;
+    make(node).await?;
+    node.host.blocking(|| node.snapshots.set_aside(path))?;
+    Ok(())
+}
+
 /// Whether the keyspace is exact and holds nothing that a takeover could take back, or a reign is
 /// at work.
 fn exact(node: &Node, applied: Lsn) -> bool {
@@ -247,6 +255,10 @@ fn tidy(node: &Node, newest: Lsn) -> Lsn {
         }
     };
     let removable = node.removable(replaced);
+    // The scrub may be putting a file in the place of one of them.
+    let Ok(_alone) = node.rewriting.lock() else {
+        return Lsn::ZERO;
+    };
     if let Err(error) = node.store.log().remove_before(removable) {
         tracing::warn!("removing old segments failed: {error}");
     }
