@@ -14,7 +14,7 @@ use understudy::units::{Epoch, Lsn, Millis};
 use understudy::wal::sim_disk::SimDisk;
 use understudy::wal::{ChainPoint, ControlFile, Disk, Kind, Loaded, SnapshotKey};
 use wal::search::{Search, configs, rot};
-use wal::{DIR, Story, config, control, disk, first_history, open, search};
+use wal::{DIR, Story, config, control, disk, first_history, full, open, search};
 
 fn holds(name: &str, search: &Search) {
     println!("{name}: {} disks", search.disks);
@@ -65,6 +65,19 @@ fn a_segment_is_marked_only_where_its_records_say_more_than_is_true() {
     assert_eq!(marked(wal::primary), 0);
     assert_eq!(marked(wal::follower), 0);
     assert_eq!(marked(wal::standby), 45, "all but the last group");
+}
+
+/// Where room is refused, nothing was written, and nothing is lost: not by a crash then, not by a
+/// start on the full disk, not by going on when there is room.
+#[test]
+fn a_full_disk_closes_nothing_wherever_it_is_met() {
+    for config in configs(config()) {
+        holds("full", &full::goes_on(config, full::primary));
+        holds("full, catch-up", &full::goes_on(config, full::standby));
+        holds("full, truncated", &full::truncated(config));
+    }
+    holds("full, control file", &full::control());
+    holds("full, discarded", &full::discarded());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use understudy::units::{Epoch, Lsn, Millis};
 use understudy::wal::sim_disk::{Operation, SimDisk};
 use understudy::wal::{
-    ChainPoint, Fsync, Kind, Log, LogConfig, OpenError, Stamp, Step, encode, records,
+    ChainPoint, EditError, Fsync, Kind, Log, LogConfig, OpenError, Stamp, Step, encode, records,
 };
 
 /// SplitMix64.
@@ -239,6 +239,13 @@ impl Life {
                     .then_some(())
                     .ok_or("the wrong records were taken back".into())
             }
+            // What had no room on a full disk, and was on no disk, is given up for it.
+            Err(EditError::NotKept(_)) if self.log().end().lsn.0 < end => {
+                self.model.truncate(self.log().end().lsn.0 as usize);
+                (self.log().cursors().1 == self.log().end() && self.contents()? == self.model)
+                    .then_some(())
+                    .ok_or("more was given up than had no room".into())
+            }
             // A record could not be read: nothing was begun.
             Err(_) if self.log().failure().is_none() && !self.disk.is_off() => {
                 match self.contents()? == self.model {
@@ -261,7 +268,7 @@ impl Life {
 
     /// One deed.
     fn act(&mut self) -> Result<(), String> {
-        match self.random.below(22) {
+        match self.random.below(23) {
             0..=5 => self.append(),
             6..=8 => self.append_raw(),
             9..=14 => {
@@ -269,7 +276,8 @@ impl Life {
             }
             15 => while self.log().step().did_something() {},
             16 => {
-                self.now.fetch_add(15, Ordering::Relaxed);
+                let ms = if self.random.one_in(4) { 600 } else { 15 };
+                self.now.fetch_add(ms, Ordering::Relaxed);
             }
             17 => self.truncate()?,
             18 => self.forget(),
@@ -277,6 +285,13 @@ impl Life {
             20 if self.random.one_in(3) => {
                 self.die_somehow();
                 self.open()?;
+            }
+            21 => {
+                // Somebody makes room; the log finds out by itself, later or at once.
+                self.disk.set_capacity(None);
+                if self.random.one_in(2) {
+                    self.log().ask_again();
+                }
             }
             _ if self.disk.is_off() => {}
             _ => {

@@ -33,7 +33,7 @@ use crate::replica::{
     Ack, Control, Input, Kind, LogView, Machine, MaxLag, Now, Output, Report, Standing, View,
 };
 use crate::units::{Epoch, Lsn, Micros, NodeId};
-use crate::wal::{ChainPoint, ControlFile, Fsync, Progress, SnapshotStore};
+use crate::wal::{ChainPoint, ControlFile, Fsync, Progress, Reserve, SnapshotStore};
 
 /// What the steward is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +97,8 @@ pub struct Node {
     pub stats: Stats,
     /// Takeovers known.
     pub reports: Reports,
+    /// Room kept back on the disk.
+    pub reserve: Arc<Reserve>,
     /// Snapshots.
     pub snapshots: SnapshotStore,
     /// Who uses them.
@@ -138,6 +140,8 @@ pub struct Node {
     /// Why this node does not stand; empty when it may.
     pub(super) unfit: Mutex<BTreeSet<Unfit>>,
     retention: Mutex<Retention>,
+    /// The log's disk is full; as told last.
+    pub(super) full: AtomicBool,
     /// The newest LSN that a reply of this process may have shown, and the epoch (R33).
     pub(super) shown: Mutex<(Epoch, Lsn)>,
     /// Cancelled when the node stops.
@@ -160,6 +164,7 @@ pub(super) struct Parts {
     pub(super) host: Arc<dyn Host>,
     pub(super) store: Arc<Store>,
     pub(super) reports: Reports,
+    pub(super) reserve: Arc<Reserve>,
     pub(super) snapshots: SnapshotStore,
     pub(super) machine: Machine,
     pub(super) process: u64,
@@ -203,6 +208,7 @@ impl Node {
             store: parts.store,
             stats: Stats::default(),
             reports: parts.reports,
+            reserve: parts.reserve,
             snapshots: parts.snapshots,
             desk: super::snapshots::Desk::default(),
             process: parts.process,
@@ -235,6 +241,7 @@ impl Node {
             quarantined: AtomicBool::new(false),
             unfit: Mutex::default(),
             retention: Mutex::default(),
+            full: AtomicBool::new(false),
             shown: Mutex::new((Epoch::ZERO, Lsn::ZERO)),
             stopping: CancellationToken::new(),
             started: std::time::Instant::now(),
@@ -567,6 +574,7 @@ impl Node {
         if progress.was_sync {
             self.stats.sync_seconds.observe(progress.took.as_secs_f64());
         }
+        self.note_room(progress.full.as_deref());
         match &progress.failed {
             None => self.enter([]),
             Some(why) => {

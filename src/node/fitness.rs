@@ -14,6 +14,8 @@ pub enum Unfit {
     DiskFailed,
     /// Bytes of its log are damaged, and not mended yet.
     Damaged,
+    /// There is no room on its disk; others are there that may have some.
+    DiskFull,
     /// It takes a full copy.
     Copying,
     /// Keys wait for their values from the primary (R28).
@@ -27,6 +29,7 @@ impl fmt::Display for Unfit {
         f.write_str(match self {
             Unfit::DiskFailed => "its disk failed",
             Unfit::Damaged => "its log is damaged",
+            Unfit::DiskFull => "its disk is full",
             Unfit::Copying => "it takes a full copy",
             Unfit::Quarantined => "its keyspace is not the primary's",
             Unfit::Repairing => "it repairs keys whose records were given up",
@@ -38,6 +41,11 @@ impl Node {
     /// This node stands no more, until the reason is gone.
     pub(super) fn unfit(&self, why: Unfit) {
         self.change_fitness(|reasons| reasons.insert(why));
+    }
+
+    /// Whether this reason stands now.
+    pub(super) fn is_unfit_for(&self, why: Unfit) -> bool {
+        self.unfit_reasons().contains(&why)
     }
 
     /// The reason is gone; others may be left.

@@ -19,9 +19,12 @@ use crate::keyspace::Keyspace;
 use crate::peer::{self, ConnectionKind, Follow, Matched, StreamMessage, connect};
 use crate::replica::Input;
 use crate::units::{Epoch, Lsn, NodeId};
-use crate::wal::{ChainPoint, Discarded};
+use crate::wal::{AppendRawError, ChainPoint, Discarded};
 
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A full standby that has room for less than that does not ask for records.
+const LEAST_ROOM_BYTES: u64 = 16 << 10;
 
 /// Longest time that a stream's bytes may stay unacknowledged.
 const STREAM_PATIENCE: Duration = Duration::from_secs(5);
@@ -33,6 +36,9 @@ pub(super) async fn follow(
     primary: NodeId,
     epoch: Epoch,
 ) -> Result<(), StreamEnd> {
+    if !wait_for_room(node, primary, epoch).await {
+        return Ok(());
+    }
     let (mut reader, mut writer) = open(node, primary).await?;
     writer.push(epoch, &StreamMessage::Follow(describe(node)))?;
     writer.flush().await?;
@@ -70,6 +76,19 @@ pub(super) async fn follow(
         result = take_records(node, epoch, reader, ask) => result,
         result = send_acks(node, epoch, writer, asks) => result,
         () = other_leader(node, primary, epoch) => Ok(()),
+    }
+}
+
+/// A standby that is out of disk takes nothing until it has room: what it would take would only wait
+/// in memory. `false` when this node is to follow someone else meanwhile, or nobody.
+async fn wait_for_room(node: &Node, primary: NodeId, epoch: Epoch) -> bool {
+    let room = node.store.log().room();
+    if room.full.is_none() || room.left_bytes >= LEAST_ROOM_BYTES {
+        return true;
+    }
+    tokio::select! {
+        () = node.store.log().has_room() => true,
+        () = other_leader(node, primary, epoch) => false,
     }
 }
 
@@ -327,8 +346,14 @@ async fn take_records(
         let released = match message {
             StreamMessage::Wal { released, records } => {
                 Stats::add(&node.stats.stream_received, records.len() as u64);
-                let appended = node.store.log().append_raw(&records);
-                appended.map_err(|error| StreamEnd::Other(error.to_string()))?;
+                if let Err(error) = node.store.log().append_raw(&records) {
+                    if matches!(error, AppendRawError::Full(_)) {
+                        // Nothing more is read: it waits at the primary, not in this memory.
+                        drop(records);
+                        node.store.log().has_room().await;
+                    }
+                    return Err(StreamEnd::Other(error.to_string()));
+                }
                 released
             }
             StreamMessage::Released { released } => released,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::replica::Report;
 use crate::units::{Epoch, Lsn, Millis, NodeId};
-use crate::wal::{Disk, read_all, replace};
+use crate::wal::{Disk, Reserve, read_all, replace_within};
 
 /// Reports kept; older ones are let go.
 const KEPT: usize = 1000;
@@ -59,6 +59,7 @@ pub struct Takeover {
 /// The durable list.
 pub struct Reports {
     disk: Arc<dyn Disk>,
+    reserve: Arc<Reserve>,
     path: PathBuf,
     list: Mutex<Vec<Takeover>>,
 }
@@ -73,7 +74,7 @@ impl std::fmt::Debug for Reports {
 
 impl Reports {
     /// Reads what is there; a damaged file is set aside and said so, it guards no promise.
-    pub fn load(disk: Arc<dyn Disk>, dir: &Path) -> Reports {
+    pub fn load(disk: Arc<dyn Disk>, reserve: Arc<Reserve>, dir: &Path) -> Reports {
         let path = dir.join("history.json");
         let list = match read_all(disk.as_ref(), &path) {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
@@ -87,6 +88,7 @@ impl Reports {
         };
         Reports {
             disk,
+            reserve,
             path,
             list: Mutex::new(list),
         }
@@ -115,7 +117,8 @@ impl Reports {
                 return;
             }
         };
-        if let Err(error) = replace(self.disk.as_ref(), &self.path, &bytes) {
+        let written = replace_within(&self.reserve, self.disk.as_ref(), &self.path, &bytes);
+        if let Err(error) = written {
             tracing::error!("{} was not written: {error}", self.path.display());
         }
     }

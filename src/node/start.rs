@@ -15,6 +15,7 @@ use super::host::{Apart, Host, Seen, Task};
 use super::links;
 use super::mend::Asker;
 use super::reports::Reports;
+use super::room;
 use super::scrub;
 use super::snapshots::{self, CannotLoad};
 use super::steward;
@@ -23,7 +24,7 @@ use crate::peer::{ListenError, Listener};
 use crate::replica::{Control, Input, Kind, LogPos, LogView, Machine};
 use crate::units::{Lsn, Micros, NodeId};
 use crate::wal::{
-    ControlError, ControlFile, Disk, Held, Loaded, Log, LogConfig, OpenError, Progress,
+    ControlError, ControlFile, Disk, Held, Loaded, Log, LogConfig, OpenError, Progress, Reserve,
     SnapshotError, SnapshotStore, segment_files, segment_first, segment_header,
 };
 
@@ -135,6 +136,7 @@ fn at_path(path: &Path) -> impl FnOnce(std::io::Error) -> StartError + '_ {
 struct Found {
     control: Option<Control>,
     file: ControlFile,
+    reserve: Arc<Reserve>,
     loaded: snapshots::Loaded,
     snapshots: SnapshotStore,
     lock: Box<dyn Held>,
@@ -151,17 +153,17 @@ fn look_at_disk(host: &dyn Host, settings: &Settings) -> Result<Found, StartErro
         lock => lock.map_err(at_path(dir))?,
     };
     check_owner(disk.as_ref(), settings)?;
-    let (file, loaded) = ControlFile::load(Arc::clone(disk), dir)?;
+    let reserve = Arc::new(Reserve::open(Arc::clone(disk), dir));
+    let kept = Some(Arc::clone(&reserve));
+    let (file, loaded) = ControlFile::load_within(kept, Arc::clone(disk), dir)?;
     let control = match &loaded {
         Loaded::Found(bytes) => {
             Some(serde_json::from_slice(bytes).map_err(StartError::ControlContent)?)
         }
         _ => None,
     };
-    let has_log = !disk
-        .list(&dir.join("wal"))
-        .map_err(at_path(dir))?
-        .is_empty();
+    let segments = segment_files(disk.as_ref(), dir).map_err(at_path(dir))?;
+    let has_log = !segments.is_empty();
     if control.is_none() && has_log && !settings.bootstrap {
         let what = if loaded == Loaded::Damaged {
             "damaged"
@@ -174,11 +176,11 @@ fn look_at_disk(host: &dyn Host, settings: &Settings) -> Result<Found, StartErro
         });
     }
     let snapshots = SnapshotStore::open(Arc::clone(disk), dir)?;
-    let segments = segment_files(disk.as_ref(), dir).map_err(at_path(dir))?;
     let log_first = segments.first().and_then(|path| segment_first(path));
     let mut found = Found {
         control,
         file,
+        reserve,
         loaded: snapshots::Loaded::default(),
         snapshots,
         lock,
@@ -305,12 +307,14 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
         inboxes.push((member.member.id, receiver));
     }
     let (history, news) = mpsc::unbounded_channel();
-    let reports = Reports::load(Arc::clone(&disk), &settings.data_dir);
+    let reserve = Arc::clone(&found.reserve);
+    let reports = Reports::load(Arc::clone(&disk), reserve, &settings.data_dir);
     let node = Arc::new(Node::new(Parts {
         settings,
         host: Arc::clone(&host),
         store,
         reports,
+        reserve: found.reserve,
         snapshots: found.snapshots,
         machine,
         process,
@@ -323,6 +327,8 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
     }
     // Set once, just above the only other user: the log's writer, idle until something is written.
     let _ = cell.set(Arc::downgrade(&node));
+    // Only now: what the writer says of a full disk is to be heard.
+    node.store.log().keep_reserve(Arc::clone(&node.reserve));
     let apart = |name: &'static str, task: Task| {
         let failed = at_path(Path::new(name));
         host.spawn_apart(name, task).map_err(failed)
@@ -474,9 +480,20 @@ async fn run_control(
 /// The log's writer on a host without threads.
 async fn step_log(node: Arc<Node>) {
     let log = Arc::clone(node.store.log());
-    while log.work().await {
-        node.host.disk_works().await;
-        log.step();
+    loop {
+        // Not less than a millisecond: this clock and the log's may drift apart.
+        let again = log.due_in().map(|left| left.max(Duration::from_millis(1)));
+        let far = Duration::from_secs(3600);
+        tokio::select! {
+            more = log.work() => if !more {
+                return;
+            },
+            () = tokio::time::sleep(again.unwrap_or(far)) => {}
+        }
+        if log.has_work() {
+            node.host.disk_works().await;
+            log.step();
+        }
     }
 }
 
@@ -484,6 +501,7 @@ async fn step_log(node: Arc<Node>) {
 async fn keep_time(node: &Arc<Node>) {
     let longest = Duration::from_millis(100);
     let mut last = node.host.boot_time();
+    let mut room = room::Watch::new(last);
     loop {
         let now = node.host.boot_time();
         if node.gate_now().stopping {
@@ -493,9 +511,11 @@ async fn keep_time(node: &Arc<Node>) {
         last = now;
         let frozen = gap > Micros(node.settings.lease.as_micros() as u64) && gap.0 > 200_000;
         let stalled = node.store.log().stalled_for();
+        room.look(node, now);
         let health = if frozen {
             Some(format!("this process stood still for {} ms", gap.as_ms()))
-        } else if stalled > node.settings.stall {
+        } else if stalled > node.settings.stall && node.view().successor.is_some() {
+            // Without a standby that could take over, stepping down would only end the reads, too.
             Some(format!(
                 "the log's disk has not answered for {} ms",
                 stalled.as_millis()

@@ -16,7 +16,7 @@ use super::scrub;
 use crate::peer::Backoff;
 use crate::replica::{Input, LogPos};
 use crate::units::{Epoch, Lsn, Micros, NodeId};
-use crate::wal::NoReader;
+use crate::wal::{AppendError, NoReader};
 
 /// Bytes of records applied per hold of the keyspace's lock.
 const APPLY_BYTES: usize = 128 << 10;
@@ -158,9 +158,11 @@ fn begin_reign(node: &Arc<Node>, epoch: Epoch) {
             };
             node.enter([Input::ReignBegun { epoch, start }]);
         }
-        Err(closed) => {
-            node.unfit(Unfit::DiskFailed);
-            node.enter([Input::StepDown(closed.to_string())]);
+        Err(refused) => {
+            if matches!(refused, AppendError::Closed(_)) {
+                node.unfit(Unfit::DiskFailed);
+            }
+            node.enter([Input::StepDown(refused.to_string())]);
         }
     }
 }

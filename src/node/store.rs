@@ -15,7 +15,9 @@ use crate::keyspace::{EffectError, Keyspace, Plan};
 use crate::replica::{Lag, MaxLag};
 use crate::resp::Reply;
 use crate::units::{Epoch, Lsn, Millis};
-use crate::wal::{ChainPoint, HEADER_BYTES, Kind, Log, LogClosed, MAX_RECORD_BYTES};
+use crate::wal::{
+    AppendError, ChainPoint, DiskFull, HEADER_BYTES, Kind, Log, LogClosed, MAX_RECORD_BYTES,
+};
 
 /// The keyspace and who may change it.
 #[derive(Debug)]
@@ -124,9 +126,21 @@ pub enum Refused {
     /// `max_lag`: the standbys are too far behind.
     #[error("the standbys are too far behind")]
     Lagging,
+    /// There is no room on the disk.
+    #[error(transparent)]
+    Full(#[from] DiskFull),
     /// The log takes nothing.
     #[error(transparent)]
     Closed(#[from] LogClosed),
+}
+
+impl From<AppendError> for Refused {
+    fn from(error: AppendError) -> Refused {
+        match error {
+            AppendError::Closed(closed) => Refused::Closed(closed),
+            AppendError::Full(full) => Refused::Full(full),
+        }
+    }
 }
 
 /// Why a record of so many bytes will never be appended; for the client.
@@ -510,7 +524,7 @@ impl Store {
     }
 
     /// Begins a reign: from here on `execute` appends.
-    pub(super) fn begin(&self, epoch: Epoch, fork: ChainPoint) -> Result<ChainPoint, LogClosed> {
+    pub(super) fn begin(&self, epoch: Epoch, fork: ChainPoint) -> Result<ChainPoint, AppendError> {
         let mut inner = self.write();
         assert_eq!(
             inner.applied.lsn, fork.lsn,

@@ -225,4 +225,7 @@ pub struct BeatAnswer {
     pub applied: Lsn,
     /// The newest rule it has recorded.
     pub rule: Option<RuleId>,
+    /// It would stand for election: it is not out of disk, loading or repairing. A reign is handed
+    /// over to no other.
+    pub fit: bool,
 }

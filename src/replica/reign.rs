@@ -92,6 +92,8 @@ pub(super) struct Reign {
     pub(super) heard: BTreeMap<NodeId, u64>,
     /// Members that answer under an incarnation that is not admitted (R25).
     pub(super) strangers: BTreeMap<NodeId, u64>,
+    /// Members that say they would not stand now.
+    pub(super) unfit: BTreeSet<NodeId>,
     pub(super) seq: u64,
     pub(super) next_beat: Micros,
     /// Last record in the log at the last heartbeat: a standby that holds it has caught up.
@@ -128,6 +130,7 @@ impl Reign {
             leases: BTreeMap::new(),
             heard: BTreeMap::new(),
             strangers: BTreeMap::new(),
+            unfit: BTreeSet::new(),
             seq: 0,
             next_beat: Micros::ZERO,
             appended_at_beat: Lsn::ZERO,
@@ -656,6 +659,10 @@ impl Machine {
         let heard = reign.heard.entry(from).or_insert(0);
         *heard = (*heard).max(answer.seq);
         reign.dead.remove(&from);
+        match answer.fit {
+            true => reign.unfit.remove(&from),
+            false => reign.unfit.insert(from),
+        };
         // An answer is as durable as `Recorded`, which may be lost: the voter is not told again
         // what it knows, so without this the proposal would stay open for ever.
         if let Some(proposal) = &mut reign.proposal
@@ -820,29 +827,40 @@ impl Machine {
         let Some(recorded) = &reign.active else {
             return Err("this reign has not begun to release writes yet; try again".into());
         };
-        let able = |id: NodeId| {
-            let member = self.config.member(id);
-            let stands = member.is_some_and(|m| m.kind == Kind::Data && m.vote && m.priority > 0);
-            stands && reign.counted(&recorded.rule, id).is_some() && id != self.config.id
-        };
+        let able = |id: NodeId| self.could_succeed(reign, &recorded.rule, id);
         match to {
             Some(id) if id == self.config.id => Err(format!("node {id} is the primary already")),
             Some(id) if self.config.member(id).is_none() => {
                 Err(format!("node {id} is not a member"))
             }
+            Some(id) if reign.unfit.contains(&id) => Err(format!(
+                "node {id} would not stand: it is out of disk, loading or repairing"
+            )),
             Some(id) if able(id) => Ok(id),
             Some(id) => Err(format!(
                 "node {id} cannot take over: it is not a connected, voting data node with priority \
                  above 0"
             )),
-            None => {
-                let best = reign.standbys.iter().filter(|(id, _)| able(**id));
-                let best = best
-                    .max_by_key(|(_, cursor)| cursor.received)
-                    .map(|(id, _)| *id);
-                best.ok_or_else(|| "no standby that could take over is connected".to_string())
-            }
+            None => self
+                .best_successor(reign)
+                .ok_or_else(|| "no standby that could take over is connected".to_string()),
         }
+    }
+
+    fn could_succeed(&self, reign: &Reign, rule: &Rule, id: NodeId) -> bool {
+        let member = self.config.member(id);
+        let stands = member.is_some_and(|m| m.kind == Kind::Data && m.vote && m.priority > 0);
+        let fit = stands && !reign.unfit.contains(&id);
+        fit && reign.counted(rule, id).is_some() && id != self.config.id
+    }
+
+    /// The connected standby that could take over and holds most.
+    pub(super) fn best_successor(&self, reign: &Reign) -> Option<NodeId> {
+        let rule = &reign.active.as_ref()?.rule;
+        let able = reign.standbys.iter();
+        let able = able.filter(|(id, _)| self.could_succeed(reign, rule, **id));
+        let best = able.max_by_key(|(_, cursor)| cursor.received);
+        best.map(|(id, _)| *id)
     }
 
     pub(super) fn on_writes_paused(&mut self) {

@@ -89,6 +89,8 @@ pub struct View {
     pub mode_state: ModeState,
     /// A primary's standbys.
     pub standbys: Vec<StandbyView>,
+    /// A primary's: the standby that it would hand over to; `None` where none could take over.
+    pub successor: Option<NodeId>,
     /// A primary's: per voter, when the lease it promised ends.
     pub leases: Vec<(NodeId, Micros)>,
     /// Why this node does not take over although there is no primary.
@@ -126,6 +128,7 @@ impl View {
             rule: None,
             mode_state: ModeState::Ok,
             standbys: Vec::new(),
+            successor: None,
             leases: Vec::new(),
             held_back: None,
             log: LogView::default(),
@@ -169,6 +172,7 @@ impl Machine {
             },
             mode_state: self.mode_state(),
             standbys: self.standbys_view(),
+            successor: reign.and_then(|reign| self.best_successor(reign)),
             leases: self.leases_view(),
             held_back: self.held_back.clone(),
             log: self.log,

@@ -168,6 +168,7 @@ impl Machine {
             synced: self.log.synced,
             applied: self.log.applied,
             rule: self.control.rule_id(),
+            fit: self.fit,
         };
         self.say(to, Message::BeatAnswer(answer));
     }

@@ -30,6 +30,10 @@ const READONLY: Reply = Reply::error("READONLY You can't write against a read on
 
 const DEPOSED: Reply = Reply::error("MASTERDOWN this node is not the primary any more; ask who is");
 
+/// As Redis calls a write that its configuration or its disk does not allow.
+const DISK_FULL: &str = "MISCONF the disk of this node is full; nothing was written, reads go on. \
+    Make room on the disk that holds data_dir (or enlarge it), and writes go on by themselves";
+
 /// How long a connection outlives the reign it was served under.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -352,6 +356,12 @@ impl Session<'_> {
                 "NOREPLICAS the standbys did not catch up in time, and writing more would \
                      exceed max_lag; nothing was written",
             ),
+            Err(Refused::Full(_)) => {
+                // At once: waiting makes no room. Only this one: reads behind it are served.
+                self.todo.pop_front();
+                self.answer(&Reply::error(DISK_FULL));
+                Ok(())
+            }
             Err(Refused::Closed(_)) => {
                 self.refuse_all("MISCONF the log's disk failed; nothing was written");
                 Ok(())

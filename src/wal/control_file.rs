@@ -8,8 +8,9 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut};
 use thiserror::Error;
 
-use super::disk::{Disk, read_all, replace};
+use super::disk::{Disk, read_all, replace, replace_within};
 use super::guard::{Guard, Rules};
+use super::space::Reserve;
 
 const MAGIC: &[u8; 8] = b"USTYCTL\0";
 const VERSION: u32 = 1;
@@ -59,6 +60,7 @@ pub struct ControlFile {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     generation: u64,
+    reserve: Option<Arc<Reserve>>,
     rules: Rules,
 }
 
@@ -80,10 +82,20 @@ impl ControlFile {
     /// Reads both copies; when they differ, or one is bad, the newest intact one is written to
     /// both again.
     pub fn load(disk: Arc<dyn Disk>, dir: &Path) -> Result<(ControlFile, Loaded), ControlError> {
+        ControlFile::load_within(None, disk, dir)
+    }
+
+    /// As [`ControlFile::load`], with the reserve's room for whatever is stored on a full disk.
+    pub fn load_within(
+        reserve: Option<Arc<Reserve>>,
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+    ) -> Result<(ControlFile, Loaded), ControlError> {
         let mut file = ControlFile {
             disk,
             dir: dir.to_path_buf(),
             generation: 0,
+            reserve,
             rules: Rules::default(),
         };
         let copies = [file.read(NAMES[0])?, file.read(NAMES[1])?];
@@ -180,7 +192,10 @@ impl ControlFile {
 
     fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         if self.rules.keep(Guard::R1Control) {
-            return replace(self.disk.as_ref(), path, bytes);
+            return match &self.reserve {
+                Some(reserve) => replace_within(reserve, self.disk.as_ref(), path, bytes),
+                None => replace(self.disk.as_ref(), path, bytes),
+            };
         }
         let file = self.disk.open(path, true)?;
         file.set_len(0)?;

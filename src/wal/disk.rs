@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, FlockOperation};
 
+use super::space::{Reserve, is_full};
+
 /// An open file. Offsets and lengths in bytes.
 pub trait DiskFile: Send + Sync {
     /// Fills `buffer` from `offset`, or as much of it as the file has; how much.
@@ -60,6 +62,10 @@ pub trait Disk: Send + Sync + 'static {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes that may still be taken where `dir` is, as far as that is known.
+    fn free_bytes(&self, _dir: &Path) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
     /// Takes the lock file for this process alone; `WouldBlock` when another has it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>>;
 }
@@ -75,15 +81,55 @@ pub fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
 
 /// Replaces a file as a whole: write beside it, sync, rename, sync the directory.
 pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = beside(path);
+    let file = ask_room(disk, &beside, bytes.len() as u64)?;
+    put(disk, &beside, file, path, bytes)
+}
+
+/// As [`replace`], with the reserve's room where the disk has none.
+pub fn replace_within(
+    reserve: &Reserve,
+    disk: &dyn Disk,
+    path: &Path,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let beside = beside(path);
+    let file = reserve.spend(|| ask_room(disk, &beside, bytes.len() as u64))?;
+    put(disk, &beside, file, path, bytes)
+}
+
+fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");
-    let beside = PathBuf::from(name);
-    let file = disk.open(&beside, true)?;
-    file.set_len(0)?;
+    PathBuf::from(name)
+}
+
+/// An empty file with room for so many bytes, which nobody relies on yet. Asked for before anything
+/// is written, so that the lack of it is never a failed write.
+pub(super) fn ask_room(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Box<dyn DiskFile>> {
+    let file = disk.open(path, true)?;
+    let room = file.set_len(0).and_then(|()| match bytes {
+        0 => Ok(()),
+        _ => file.allocate(bytes),
+    });
+    if room.as_ref().is_err_and(is_full) {
+        // What was got of it would only be missing elsewhere.
+        let _ = disk.remove(path);
+    }
+    room.map(|()| file)
+}
+
+fn put(
+    disk: &dyn Disk,
+    beside: &Path,
+    file: Box<dyn DiskFile>,
+    path: &Path,
+    bytes: &[u8],
+) -> io::Result<()> {
     file.write_at(bytes, 0)?;
     file.sync_data()?;
     drop(file);
-    disk.rename(&beside, path)?;
+    disk.rename(beside, path)?;
     disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
@@ -204,6 +250,11 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<Option<u64>> {
+        let found = rustix::fs::statvfs(dir)?;
+        Ok(Some(found.f_bavail.saturating_mul(found.f_frsize)))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>> {

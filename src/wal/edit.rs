@@ -2,17 +2,18 @@
 //! gives up is saved.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::disk::{DiskFile, ask_room};
 use super::guard::Guard;
 use super::log::{Log, LogClosed};
 use super::record::{ChainPoint, Kind, records};
 use super::recover::cut;
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::state::State;
+use super::state::{State, left_in_newest};
 use crate::units::{Lsn, Millis};
 
 /// What a node gave up when it rejoined.
@@ -73,6 +74,10 @@ impl Log {
     }
 
     /// Copies every record behind `after` to `discarded/`, durably; `None` if there is none.
+    ///
+    /// # Errors
+    /// Where the disk is full even with the reserve's room, nothing is left of the file, and the
+    /// log is as it was.
     pub fn save_discarded(&self, after: Lsn) -> Result<Option<Discarded>, EditError> {
         let end = self.end();
         if after >= end.lsn {
@@ -86,8 +91,8 @@ impl Log {
         self.shared.disk.create_dir_all(&dir)?;
         let name = format!("{}-{}-{}.wal", end.epoch, after.next(), end.lsn);
         let path = dir.join(name);
-        let file = self.shared.disk.open(&path, true)?;
-        file.set_len(0)?;
+        let bytes = SEGMENT_HEADER_BYTES as u64 + (end.offset - before.offset);
+        let file = self.ask_room(&path, bytes)?;
         let cluster = self.shared.lock().cluster;
         file.write_at(&SegmentHeader { cluster, before }.encode(), 0)?;
         let mut at = SEGMENT_HEADER_BYTES as u64;
@@ -117,6 +122,15 @@ impl Log {
         Ok(Some(saved))
     }
 
+    fn ask_room(&self, path: &Path, bytes: u64) -> io::Result<Box<dyn DiskFile>> {
+        let disk = self.shared.disk.as_ref();
+        let reserve = self.shared.lock().reserve.clone();
+        match reserve {
+            Some(reserve) => reserve.spend(|| ask_room(disk, path, bytes)),
+            None => ask_room(disk, path, bytes),
+        }
+    }
+
     /// Takes back every record behind `lsn`. What was reported synced stays so up to `lsn`.
     pub fn truncate_after(&self, lsn: Lsn) -> Result<ChainPoint, EditError> {
         let target = self.chain_at(lsn)?;
@@ -124,13 +138,23 @@ impl Log {
         if let Some(why) = &state.failed {
             return Err(LogClosed(why.clone()).into());
         }
+        state.drop_stuck();
+        if target.lsn > state.end.lsn {
+            // What led up to there never reached the disk: the next handshake says so.
+            let end = state.end.lsn;
+            drop(state);
+            self.rewound(end);
+            return Err(EditError::NotKept(lsn));
+        }
         if let Err(error) = self.take_back(&mut state, target) {
             // Neither the old log nor the new one: nothing may be written behind it.
             self.shared.fail(state, &error);
             return Err(error.into());
         }
         state.rewind(target, self.shared.config.rules());
+        state.left_bytes = left_in_newest(self.shared.disk.as_ref(), &state.segments, target);
         drop(state);
+        self.ask_again();
         self.rewound(lsn);
         Ok(target)
     }
@@ -166,13 +190,16 @@ impl Log {
         if let Some(why) = &state.failed {
             return Err(LogClosed(why.clone()).into());
         }
+        state.drop_stuck();
         if let Err(error) = self.remove_all(&mut state) {
             self.shared.fail(state, &error);
             return Err(error.into());
         }
         state.rewind(start, self.shared.config.rules());
         State::restart_history(&mut state, start);
+        state.left_bytes = 0;
         drop(state);
+        self.ask_again();
         self.rewound(start.lsn);
         Ok(())
     }

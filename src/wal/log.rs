@@ -11,6 +11,11 @@
 //! failed fdatasync leaves the page cache claiming what the disk does not have, so nothing may be
 //! retried and nothing acknowledged (PostgreSQL learned this in 2018).
 //!
+//! A full disk closes nothing. Segments are preallocated, so only a new one asks for room, and the
+//! next one is made when half of the present one is used: a full disk is known while there is still
+//! room for what is in flight. From then on a record is taken only while it surely has room in a
+//! file, else refused at once; the writer asks again on its own ([`super::space`]).
+//!
 //! Lock order: `state` is the only lock, held for memory work only; the writer does its I/O
 //! without it. `truncate_after` and `reset` are the exceptions: they stop everyone, on purpose.
 
@@ -28,6 +33,7 @@ use super::disk::Disk;
 use super::guard::{Guard, Rules};
 use super::record::{self, ChainPoint, Kind, RecordError, Stamp};
 use super::recover::{OpenError, Recovered};
+use super::space::{DiskFull, Reserve, Room};
 use super::state::{IDLE, Shared, State};
 use super::stepped::machine_clock;
 use super::writer::{self, Writer};
@@ -59,6 +65,11 @@ pub struct LogConfig {
 }
 
 impl LogConfig {
+    /// Bytes of a full disk's last segment that are kept for the beginnings of reigns: some sixty.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        (self.segment_bytes / 16).min(4096)
+    }
+
     pub(super) fn rules(&self) -> Rules {
         Rules {
             #[cfg(feature = "mutants")]
@@ -84,12 +95,26 @@ impl Default for LogConfig {
 #[error("the log is closed: {0}")]
 pub struct LogClosed(pub Arc<str>);
 
+/// Why a record was not appended. Nothing was written.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AppendError {
+    /// The log is closed.
+    #[error(transparent)]
+    Closed(#[from] LogClosed),
+    /// There is no room for it now.
+    #[error(transparent)]
+    Full(#[from] DiskFull),
+}
+
 /// Why bytes from a primary were not appended.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AppendRawError {
     /// The log is closed.
     #[error(transparent)]
     Closed(#[from] LogClosed),
+    /// There is no room for all of them now; none were appended.
+    #[error(transparent)]
+    Full(#[from] DiskFull),
     /// The bytes are not the next records; those before the bad one were appended.
     #[error("the record behind LSN {after} is not acceptable: {why}")]
     Bad {
@@ -111,6 +136,9 @@ pub struct Progress {
     pub took: Duration,
     /// Whether it was a sync.
     pub was_sync: bool,
+    /// The disk is full: what was refused room, and what to do. Told when it changes, and with
+    /// each write.
+    pub full: Option<Arc<str>>,
     /// The log has failed, and why.
     pub failed: Option<Arc<str>>,
 }
@@ -191,16 +219,62 @@ impl Log {
         self.shared.lock().cluster = cluster;
     }
 
+    /// From now on the writer makes this reserve again whenever it is gone.
+    pub fn keep_reserve(&self, reserve: Arc<Reserve>) {
+        self.shared.lock().reserve = Some(reserve);
+        self.ask_again();
+    }
+
+    /// How it stands with the disk's room.
+    pub fn room(&self) -> Room {
+        let state = self.shared.lock();
+        let now = (self.shared.clock)();
+        Room {
+            full: state.full.as_ref().map(|full| Arc::clone(&full.why)),
+            full_for: state
+                .full
+                .as_ref()
+                .map_or(Duration::ZERO, |full| now.saturating_sub(full.since)),
+            left_bytes: state.admitted_bytes(),
+            spare: state.spare_bytes > 0,
+        }
+    }
+
+    /// Something was removed, or the reserve was spent: the writer asks the disk for room now.
+    pub fn ask_again(&self) {
+        if let Some(full) = &mut self.shared.lock().full {
+            full.again_at = Duration::ZERO;
+        }
+        self.shared.work.notify_all();
+        self.shared.stirred.notify_one();
+    }
+
+    /// Waits until the disk is not full.
+    pub async fn has_room(&self) {
+        let mut full = self.shared.is_full.subscribe();
+        // The sender lives as long as the log.
+        let _ = full.wait_for(|full| !full).await;
+    }
+
     /// Appends one record of the present reign; its LSN. Durable once `synced` reaches it.
+    ///
+    /// # Errors
+    /// On a full disk what surely has room is still taken; of that, the last is for the beginnings
+    /// of reigns, which a node needs even to serve reads.
     pub fn append(
         &self,
         epoch: Epoch,
         time: Millis,
         kind: Kind,
         payload: &[u8],
-    ) -> Result<ChainPoint, LogClosed> {
+    ) -> Result<ChainPoint, AppendError> {
         let mut state = self.shared.lock();
         state.refuse_if_closed()?;
+        let kept = match kind {
+            Kind::EpochStart => 0,
+            _ => self.shared.config.kept_bytes(),
+        };
+        state.refuse_if_full(record::HEADER_BYTES + payload.len(), kept)?;
         let synced = match self.shared.config.rules().keep(Guard::R31Stamp) {
             true => state.synced,
             false => Lsn::ZERO,
@@ -228,6 +302,7 @@ impl Log {
     pub fn append_raw(&self, bytes: &[u8]) -> Result<ChainPoint, AppendRawError> {
         let mut state = self.shared.lock();
         state.refuse_if_closed()?;
+        state.refuse_if_full(bytes.len(), self.shared.config.kept_bytes())?;
         let (mut end, mut at) = (state.end, 0);
         let mut bad = None;
         while at < bytes.len() {
@@ -350,6 +425,7 @@ impl Log {
         }
         if !removable.is_empty() {
             self.shared.disk.sync_dir(&self.shared.dir.join("wal"))?;
+            self.ask_again();
         }
         Ok(removable.len())
     }

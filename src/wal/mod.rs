@@ -2,7 +2,7 @@
 //!
 //! Promises: a record that was reported synced is there after any crash. Corrupt bytes are never
 //! served, shipped or acknowledged, and never truncated away while intact records follow them. The
-//! first failed write or sync closes the log for good.
+//! first failed write or sync closes the log for good; a full disk does not (`space`).
 //!
 //! The formats stand in `docs/formats.md`. All access goes through [`Disk`].
 
@@ -21,17 +21,20 @@ mod scan;
 mod segment;
 pub mod sim_disk;
 mod snapshot_file;
+mod space;
 mod state;
 mod stepped;
 mod writer;
 
 pub use control_file::{ControlError, ControlFile, Loaded, MAX_CONTROL_BYTES};
-pub use disk::{Disk, DiskFile, Held, Map, Mapped, RealDisk, read_all, replace};
+pub use disk::{Disk, DiskFile, Held, Map, Mapped, RealDisk, read_all, replace, replace_within};
 pub use edit::{Discarded, EditError};
 pub use examine::{Finding, Sealed, examine};
 #[cfg(feature = "mutants")]
 pub use guard::Guard;
-pub use log::{AppendRawError, Fsync, Log, LogClosed, LogConfig, OnProgress, Opened, Progress};
+pub use log::{
+    AppendError, AppendRawError, Fsync, Log, LogClosed, LogConfig, OnProgress, Opened, Progress,
+};
 pub use mend::{Hole, MendError, mend};
 pub use offline::{SegmentReport, inspect, segment_files, segment_first, segment_header};
 pub use reader::{Chunk, NoReader, Reader};
@@ -46,4 +49,5 @@ pub use snapshot_file::{
     FullCopy, MAX_BLOCK_BYTES, SealedSnapshot, SnapshotError, SnapshotInfo, SnapshotKey,
     SnapshotReader, SnapshotReceiver, SnapshotStore, SnapshotWriter, StoredBlock,
 };
+pub use space::{DiskFull, RESERVE_BYTES, Reserve, Room, is_full};
 pub use stepped::{Clock, Step};

@@ -12,6 +12,7 @@ use super::offline::segment_header;
 use super::record::{ChainPoint, Kind, RecordError};
 use super::scan::{Scan, Verdict, scan_marked, used};
 use super::segment::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, first_lsn_of};
+use super::space::is_full;
 use super::state::Segment;
 use crate::units::{Epoch, Lsn};
 
@@ -404,6 +405,10 @@ pub(super) fn cut(disk: &dyn Disk, path: &Path, offset: u64, rules: Rules) -> io
         file.set_len(offset)?;
     }
     sync()?;
-    file.allocate(len)?;
+    match file.allocate(len) {
+        // Somebody took the room meanwhile. The segment is shorter, which the writer minds.
+        Err(error) if is_full(&error) => {}
+        allocated => allocated?,
+    }
     sync()
 }

@@ -19,7 +19,8 @@ use super::guard::{Guard, Rules};
 use super::log::{LogClosed, LogConfig, OnProgress, Progress};
 use super::record::ChainPoint;
 use super::recover::{self, OpenError, Recovered};
-use super::segment::{MARK_AT, SegmentHeader, segment_path};
+use super::segment::{MARK_AT, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path};
+use super::space::{DiskFull, Full, Reserve};
 use super::stepped::Clock;
 use crate::units::{Epoch, Lsn};
 
@@ -83,6 +84,14 @@ pub(super) struct State {
     pub(super) cluster: u128,
     /// Bumped when history is rewritten: the writer's open file is void.
     pub(super) rewritten: u64,
+    /// Bytes that the newest segment's file has room for behind what is written.
+    pub(super) left_bytes: u64,
+    /// Bytes of the next segment, made ahead of need; zero when it is not there.
+    pub(super) spare_bytes: u64,
+    /// The disk refused room for the next segment, or for the reserve.
+    pub(super) full: Option<Full>,
+    /// Made again by the writer when it is gone.
+    pub(super) reserve: Option<Arc<Reserve>>,
 }
 
 /// No write or sync is in flight.
@@ -99,6 +108,7 @@ pub(super) struct Shared {
     pub(super) idle: Condvar,
     pub(super) on_progress: OnProgress,
     pub(super) appended: watch::Sender<Lsn>,
+    pub(super) is_full: watch::Sender<bool>,
     pub(super) clock: Clock,
     /// Microseconds on `clock` at which the write or sync in flight began; [`IDLE`] when
     /// nothing is in flight.
@@ -138,6 +148,10 @@ impl Shared {
             segments: recovered.segments.clone(),
             cluster,
             rewritten: 0,
+            left_bytes: left_in_newest(disk.as_ref(), &recovered.segments, end),
+            spare_bytes: 0,
+            full: None,
+            reserve: None,
         };
         let shared = Shared {
             disk,
@@ -149,6 +163,7 @@ impl Shared {
             idle: Condvar::new(),
             on_progress,
             appended,
+            is_full: watch::Sender::new(false),
             clock,
             in_flight_since: AtomicU64::new(IDLE),
         };
@@ -169,6 +184,7 @@ impl Shared {
             synced: state.synced,
             took: Duration::ZERO,
             was_sync: false,
+            full: None,
             failed: Some(why),
         };
         drop(state);
@@ -196,9 +212,66 @@ impl State {
         }
     }
 
+    /// A group waits for room on the disk, in memory.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.full.as_ref().is_some_and(|full| full.stuck)
+    }
+
     pub(super) fn writer_is_wanted(&self) -> bool {
         let in_hand = self.writer_busy || self.sync_owed.is_some();
-        (in_hand || self.has_unwritten()) && self.failed.is_none()
+        // What has no room is not waited for: that may take for ever.
+        (in_hand || (self.has_unwritten() && !self.is_stuck())) && self.failed.is_none()
+    }
+
+    /// Bytes of the groups that are not in a file yet.
+    pub(super) fn unwritten_bytes(&self) -> u64 {
+        let sealed = self.tail.iter().rev().take(self.unwritten);
+        sealed.map(|group| group.bytes.len() as u64).sum::<u64>() + self.open.len() as u64
+    }
+
+    /// Bytes that surely have room in a file: all of it, as long as the disk is not full.
+    pub(super) fn admitted_bytes(&self) -> u64 {
+        if self.full.is_none() {
+            return u64::MAX;
+        }
+        if self.is_stuck() {
+            return 0;
+        }
+        // A group is not cut: it goes into one file or the other.
+        let spare = self.spare_bytes.saturating_sub(SEGMENT_HEADER_BYTES as u64);
+        let room = self.left_bytes.max(spare);
+        room.saturating_sub(self.unwritten_bytes())
+    }
+
+    /// Whether so many bytes, and then `kept` more, have room.
+    pub(super) fn refuse_if_full(&self, bytes: usize, kept: u64) -> Result<(), DiskFull> {
+        match &self.full {
+            Some(full) if (bytes as u64).saturating_add(kept) > self.admitted_bytes() => {
+                Err(DiskFull(Arc::clone(&full.why)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives up what has no room. Nobody was told that this node holds it: acknowledgements name
+    /// what was written.
+    pub(super) fn drop_stuck(&mut self) {
+        if !self.is_stuck() {
+            return;
+        }
+        self.open.clear();
+        self.open_claim = Lsn::ZERO;
+        for group in self.tail.drain(self.tail.len() - self.unwritten..) {
+            self.tail_bytes -= group.bytes.len();
+        }
+        self.unwritten = 0;
+        self.end = self.written;
+        self.open_before = self.end;
+        let end = self.end.lsn;
+        self.history.retain(|(_, start)| *start <= end);
+        if let Some(full) = &mut self.full {
+            full.stuck = false;
+        }
     }
 
     pub(super) fn has_unwritten(&self) -> bool {
@@ -274,18 +347,29 @@ impl State {
     }
 }
 
-/// Creates the segment whose first record follows `before`, which is synced, and whose first group
-/// states `claim` as synced; ready for writing, durable by name.
-pub(super) fn create_segment(
+/// Bytes that the newest segment's file has room for behind `end`.
+pub(super) fn left_in_newest(disk: &dyn Disk, segments: &[Segment], end: ChainPoint) -> u64 {
+    let Some(newest) = segments.last() else {
+        return 0;
+    };
+    let used = SEGMENT_HEADER_BYTES as u64 + (end.offset - newest.before.offset);
+    // What cannot be read now is found out when it is written.
+    let len = disk.open(&newest.path, false).and_then(|file| file.len());
+    len.unwrap_or(0).saturating_sub(used)
+}
+
+/// Makes a spare file the segment whose first record follows `before`, which is synced, and whose
+/// first group states `claim` as synced; ready for writing, durable by name. The file holds zeroes,
+/// but for a header where an earlier attempt ended early.
+pub(super) fn install_segment(
     shared: &Shared,
+    spare: (&Path, &dyn DiskFile),
     cluster: u128,
     before: ChainPoint,
     claim: Lsn,
-) -> io::Result<(Segment, Box<dyn DiskFile>)> {
+) -> io::Result<Segment> {
+    let (from, file) = spare;
     let path = segment_path(&shared.dir, before.lsn.next());
-    let file = shared.disk.open(&path, true)?;
-    file.set_len(0)?;
-    file.allocate(shared.config.segment_bytes)?;
     file.write_at(&SegmentHeader { cluster, before }.encode(), 0)?;
     let mut segment = Segment {
         path,
@@ -293,10 +377,11 @@ pub(super) fn create_segment(
         floor: None,
     };
     if claim > before.lsn && shared.config.rules().keep(Guard::R31Mark) {
-        segment.write_mark(file.as_ref(), cluster, before.lsn)?;
+        segment.write_mark(file, cluster, before.lsn)?;
         segment.floor = Some(before.lsn);
     }
     file.sync_data()?;
+    shared.disk.rename(from, &segment.path)?;
     shared.disk.sync_dir(&shared.dir.join("wal"))?;
-    Ok((segment, file))
+    Ok(segment)
 }

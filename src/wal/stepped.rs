@@ -39,6 +39,8 @@ pub enum Step {
     },
     /// What had been written is durable.
     Synced,
+    /// Room was asked for, ahead of need or again, and granted or refused: [`Log::room`] says which.
+    AskedRoom,
     /// The disk refused; the log is closed for good.
     Failed,
 }
@@ -46,13 +48,13 @@ pub enum Step {
 impl Step {
     /// Whether the next step may do more.
     pub fn did_something(self) -> bool {
-        matches!(self, Step::Wrote { .. } | Step::Synced)
+        matches!(self, Step::Wrote { .. } | Step::Synced | Step::AskedRoom)
     }
 }
 
 impl Shared {
     pub(super) fn due(&self, state: &State) -> Due {
-        Due::of(state, self.config.fsync, (self.clock)())
+        Due::of(state, &self.config, (self.clock)())
     }
 }
 
@@ -98,24 +100,24 @@ impl Log {
     /// Whether a step would do something now.
     pub fn has_work(&self) -> bool {
         let state = self.shared.lock();
-        matches!(self.shared.due(&state), Due::Write | Due::Sync)
+        self.shared.due(&state).is_work()
     }
 
-    /// How long until a sync falls due although nothing is appended ([`Fsync::Interval`]); `None`
-    /// when none will, or when there is work now.
+    /// How long until work falls due although nothing is appended: a sync ([`Fsync::Interval`]), or
+    /// asking a full disk again. `None` when none will, or when there is work now.
     ///
     /// [`Fsync::Interval`]: super::Fsync::Interval
-    pub fn sync_due_in(&self) -> Option<Duration> {
+    pub fn due_in(&self) -> Option<Duration> {
         let state = self.shared.lock();
         match self.shared.due(&state) {
-            Due::SyncIn(left) => Some(left),
+            Due::In(left) => Some(left),
             _ => None,
         }
     }
 
     /// Waits until a step would do something; `false` once the log has failed or is closed and
-    /// none ever will. For one waiter: whoever steps the log. It does not wake for a sync that
-    /// falls due by time; see [`Log::sync_due_in`].
+    /// none ever will. For one waiter: whoever steps the log. It does not wake for what falls due
+    /// by time; see [`Log::due_in`].
     pub async fn work(&self) -> bool {
         loop {
             let due = {
@@ -123,9 +125,9 @@ impl Log {
                 self.shared.due(&state)
             };
             match due {
-                Due::Write | Due::Sync => return true,
+                Due::Write | Due::Sync | Due::AskRoom => return true,
                 Due::End => return false,
-                Due::SyncIn(_) | Due::Nothing => self.shared.stirred.notified().await,
+                Due::In(_) | Due::Nothing => self.shared.stirred.notified().await,
             }
         }
     }
@@ -138,7 +140,7 @@ mod tests {
     use super::*;
     use crate::units::{Epoch, Lsn, Millis};
     use crate::wal::sim_disk::SimDisk;
-    use crate::wal::{Fsync, Kind, LogClosed, Progress};
+    use crate::wal::{AppendError, Fsync, Kind, Progress};
 
     const DIR: &str = "/data";
 
@@ -171,7 +173,7 @@ mod tests {
     }
 
     impl Bench {
-        fn append(&self, payload: &[u8]) -> Result<ChainPoint, LogClosed> {
+        fn append(&self, payload: &[u8]) -> Result<ChainPoint, AppendError> {
             self.log.append(Epoch(1), Millis(1), Kind::Effects, payload)
         }
 
@@ -209,10 +211,10 @@ mod tests {
         bench.append(b"one").unwrap();
         assert!(matches!(bench.log.step(), Step::Wrote { .. }));
         assert_eq!(bench.log.step(), Step::Idle);
-        assert_eq!(bench.log.sync_due_in(), Some(Duration::from_millis(50)));
+        assert_eq!(bench.log.due_in(), Some(Duration::from_millis(50)));
         bench.pass(50);
         assert_eq!(bench.log.step(), Step::Synced);
-        assert_eq!(bench.log.sync_due_in(), None);
+        assert_eq!(bench.log.due_in(), None);
     }
 
     #[test]

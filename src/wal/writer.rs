@@ -1,17 +1,22 @@
 //! The writer: writes and syncs, one piece after the other. It takes everything that arrived while
 //! the last sync ran. Its own thread does the pieces ([`run`]), or whoever steps the log.
+//!
+//! Room for a segment is got before the one in use is sealed. Where it is refused, nothing has been
+//! written: the groups stay in memory, nothing more is taken ([`State::admitted_bytes`]), and room
+//! is asked for again. Every other error closes the log for good (R3).
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::disk::DiskFile;
 use super::guard::Guard;
-use super::log::{Fsync, Progress};
-use super::record::ChainPoint;
+use super::log::{Fsync, LogConfig, Progress};
 use super::segment::SEGMENT_HEADER_BYTES;
-use super::state::{Group, IDLE, Segment, Shared, State, create_segment};
+use super::space::{ASK_AGAIN, Full, is_full};
+use super::state::{Group, IDLE, Segment, Shared, State, install_segment};
 use super::stepped::Step;
 use crate::units::Lsn;
 
@@ -21,10 +26,44 @@ struct OpenSegment {
     segment: Segment,
     /// Where the next record goes.
     at: u64,
+    /// Bytes that the file has room for.
+    room: u64,
     rewritten: u64,
 }
 
+/// The next segment, made ahead of need: a file with room and no name yet that counts.
+struct Spare {
+    file: Box<dyn DiskFile>,
+    bytes: u64,
+}
+
+/// Why a group was not written.
+enum Stop {
+    /// There is no room for its segment; nothing was written.
+    NoRoom(io::Error),
+    /// The disk failed.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Stop {
+        Stop::Failed(error)
+    }
+}
+
+/// Only where room is asked for: elsewhere a full disk is a failed one.
+fn asked<T>(result: io::Result<T>) -> Result<T, Stop> {
+    result.map_err(|error| match is_full(&error) {
+        true => Stop::NoRoom(error),
+        false => Stop::Failed(error),
+    })
+}
+
 impl OpenSegment {
+    fn left_bytes(&self) -> u64 {
+        self.room.saturating_sub(self.at)
+    }
+
     /// R31 on a standby. A group whose records state as synced what is not synced here would, torn
     /// by a power cut, look like damage; so a mark that says what is synced is durable before it,
     /// and from then on comes along with each group, for one sync of both. (It may be lost with its
@@ -55,6 +94,7 @@ impl OpenSegment {
 pub(super) struct Writer {
     shared: Arc<Shared>,
     segment: Option<OpenSegment>,
+    spare: Option<Spare>,
 }
 
 /// What the writer has to do next.
@@ -62,8 +102,10 @@ pub(super) struct Writer {
 pub(super) enum Due {
     Write,
     Sync,
-    /// A sync, after this long.
-    SyncIn(Duration),
+    /// Asking for room, ahead of need or again.
+    AskRoom,
+    /// A sync, or asking for room again, after this long.
+    In(Duration),
     Nothing,
     /// The log is closed, and everything is where it belongs.
     End,
@@ -71,12 +113,12 @@ pub(super) enum Due {
 
 impl Due {
     /// The order of the writer's work.
-    pub(super) fn of(state: &State, fsync: Fsync, now: Duration) -> Due {
+    pub(super) fn of(state: &State, config: &LogConfig, now: Duration) -> Due {
         if state.failed.is_some() {
             return Due::End;
         }
         let unsynced = state.synced < state.written.lsn;
-        let sync_in = match fsync {
+        let sync_in = match config.fsync {
             Fsync::Interval(every) if unsynced => {
                 Some(every.saturating_sub(now.saturating_sub(state.last_sync)))
             }
@@ -86,15 +128,38 @@ impl Due {
         if state.sync_owed.is_some() || sync_in == Some(Duration::ZERO) {
             return Due::Sync;
         }
-        if state.has_unwritten() {
+        let ask_in = state.full.as_ref().and_then(|full| full.wait(now));
+        let lacks = Due::lacks_room(state, config);
+        if lacks && ask_in.is_none() && !state.closing {
+            return Due::AskRoom;
+        }
+        if state.has_unwritten() && !state.is_stuck() {
             return Due::Write;
         }
-        match sync_in {
+        match sync_in.into_iter().chain(ask_in).min() {
             _ if state.closing && unsynced => Due::Sync,
+            // What is stuck goes: it was never reported as written.
             _ if state.closing => Due::End,
-            Some(left) => Due::SyncIn(left),
+            Some(left) => Due::In(left),
             None => Due::Nothing,
         }
+    }
+
+    /// Half of a segment is room enough for what is in flight; sooner would only take twice the
+    /// room of a small log.
+    fn lacks_spare(state: &State, config: &LogConfig) -> bool {
+        let half_used = state.left_bytes < config.segment_bytes / 2;
+        let ahead = state.spare_bytes == 0 && half_used && !state.segments.is_empty();
+        ahead || state.is_stuck()
+    }
+
+    fn lacks_room(state: &State, config: &LogConfig) -> bool {
+        let reserve = state.reserve.as_ref().is_some_and(|r| !r.is_held());
+        Due::lacks_spare(state, config) || reserve || state.full.is_some()
+    }
+
+    pub(super) fn is_work(self) -> bool {
+        matches!(self, Due::Write | Due::Sync | Due::AskRoom)
     }
 }
 
@@ -110,6 +175,7 @@ impl Writer {
         Writer {
             shared,
             segment: None,
+            spare: None,
         }
     }
 
@@ -123,9 +189,9 @@ impl Writer {
         let poisoned = "a thread panicked while it held the log";
         loop {
             state = match self.shared.due(&state) {
-                Due::Write | Due::Sync => return true,
+                Due::Write | Due::Sync | Due::AskRoom => return true,
                 Due::End => return false,
-                Due::SyncIn(left) => {
+                Due::In(left) => {
                     let work = &self.shared.work;
                     work.wait_timeout(state, left).expect(poisoned).0
                 }
@@ -136,24 +202,25 @@ impl Writer {
 
     /// One piece of work.
     pub(super) fn step(&mut self) -> Step {
-        let groups = {
+        let (due, groups) = {
             let mut state = self.shared.lock();
-            let groups = match self.shared.due(&state) {
+            let due = self.shared.due(&state);
+            let groups: Vec<Group> = match due {
                 Due::Write => {
                     state.seal();
                     let from = state.tail.len() - state.unwritten;
                     state.tail.iter().skip(from).cloned().collect()
                 }
-                Due::Sync => Vec::new(),
-                Due::SyncIn(_) | Due::Nothing | Due::End => return Step::Idle,
+                Due::Sync | Due::AskRoom => Vec::new(),
+                Due::In(_) | Due::Nothing | Due::End => return Step::Idle,
             };
             state.writer_busy = true;
-            groups
+            (due, groups)
         };
-        let done = if groups.is_empty() {
-            self.sync().map(|()| Step::Synced)
-        } else {
-            self.write_all(&groups)
+        let done = match due {
+            Due::Write => self.write_all(&groups),
+            Due::AskRoom => self.ask_room().map(|()| Step::AskedRoom),
+            _ => self.sync().map(|()| Step::Synced),
         };
         match done {
             Ok(step) => {
@@ -175,26 +242,38 @@ impl Writer {
 
     fn write_all(&mut self, groups: &[Group]) -> io::Result<Step> {
         let began = self.begin();
+        let mut no_room = None;
+        let mut written = 0;
         for group in groups {
-            self.write(group)?;
+            match self.write(group) {
+                Ok(()) => written += 1,
+                Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::NoRoom(error)) => {
+                    no_room = Some(error);
+                    break;
+                }
+            }
+        }
+        let groups = &groups[..written];
+        if let Some(error) = no_room {
+            self.refused_room(&error, true);
+            if groups.is_empty() {
+                return Ok(Step::AskedRoom);
+            }
         }
         let now = (self.shared.clock)();
         let progress = {
             let mut state = self.shared.lock();
             state.unwritten -= groups.len();
             state.written = groups.last().map_or(state.written, |last| last.after);
+            state.left_bytes = self.segment.as_ref().map_or(0, OpenSegment::left_bytes);
             let keep = self.shared.config.tail_bytes;
             state.trim_tail(keep);
             if self.shared.config.fsync == Fsync::Always {
                 // In flight until it is synced, however long it takes the driver to go on.
                 state.sync_owed = Some(now);
             }
-            self.progress(
-                state.written,
-                state.synced,
-                now.saturating_sub(began),
-                false,
-            )
+            self.progress(&state, now.saturating_sub(began), false)
         };
         (self.shared.on_progress)(&progress);
         let bytes = groups.iter().map(|group| group.bytes.len()).sum();
@@ -209,17 +288,112 @@ impl Writer {
         now
     }
 
-    fn progress(&self, written: ChainPoint, synced: Lsn, took: Duration, sync: bool) -> Progress {
+    fn progress(&self, state: &State, took: Duration, sync: bool) -> Progress {
         Progress {
-            written,
-            synced,
+            written: state.written,
+            synced: state.synced,
             took,
             was_sync: sync,
+            full: state.full.as_ref().map(|full| Arc::clone(&full.why)),
             failed: None,
         }
     }
 
-    fn write(&mut self, group: &Group) -> io::Result<()> {
+    /// Makes what is missing: first the reserve, which would else lose the room to the log.
+    fn ask_room(&mut self) -> io::Result<()> {
+        self.begin();
+        let (reserve, waiting, spare_missing) = {
+            let state = self.shared.lock();
+            let from = state.tail.len() - state.unwritten;
+            let waiting = state.tail.get(from).map_or(0, |group| group.bytes.len());
+            let missing = Due::lacks_spare(&state, &self.shared.config);
+            (state.reserve.clone(), waiting as u64, missing)
+        };
+        let reserved = reserve.map_or(Ok(()), |reserve| reserve.make());
+        let got = asked(reserved).and_then(|()| match spare_missing {
+            true => self.make_spare(waiting),
+            false => Ok(()),
+        });
+        match got {
+            Ok(()) => self.granted_room(),
+            Err(Stop::NoRoom(error)) => self.refused_room(&error, false),
+            Err(Stop::Failed(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn spare_path(&self) -> PathBuf {
+        self.shared.dir.join("wal").join("next.tmp")
+    }
+
+    /// Makes room for the next segment, which holds at least a group of so many bytes. One that a
+    /// process before has left is as good: it holds zeroes.
+    fn make_spare(&mut self, group_bytes: u64) -> Result<(), Stop> {
+        let bytes = SEGMENT_HEADER_BYTES as u64 + group_bytes;
+        let bytes = bytes.max(self.shared.config.segment_bytes);
+        if self
+            .spare
+            .as_ref()
+            .is_some_and(|spare| spare.bytes >= bytes)
+        {
+            return Ok(());
+        }
+        let path = self.spare_path();
+        let disk = self.shared.disk.as_ref();
+        let opened = asked(disk.open(&path, true))?;
+        self.spare = None;
+        let made = opened.allocate(bytes);
+        if made.as_ref().is_err_and(is_full) {
+            // What was got of it would only be missing elsewhere.
+            self.shared.lock().spare_bytes = 0;
+            disk.remove(&path)?;
+        }
+        asked(made)?;
+        self.spare = Some(Spare {
+            file: opened,
+            bytes,
+        });
+        self.shared.lock().spare_bytes = bytes;
+        Ok(())
+    }
+
+    fn granted_room(&self) {
+        let mut state = self.shared.lock();
+        if state.full.take().is_some() {
+            let progress = self.progress(&state, Duration::ZERO, false);
+            drop(state);
+            self.shared.is_full.send_replace(false);
+            (self.shared.on_progress)(&progress);
+        }
+    }
+
+    /// `stuck`: for a group that is in memory.
+    fn refused_room(&self, error: &io::Error, stuck: bool) {
+        let now = (self.shared.clock)();
+        let mut state = self.shared.lock();
+        let news = state.full.is_none();
+        let dir = self.shared.dir.display();
+        let full = state.full.get_or_insert_with(|| Full {
+            since: now,
+            why: format!(
+                "the disk under {dir} is full ({error}): make room there, and writes go on by \
+                 themselves"
+            )
+            .into(),
+            again_at: now,
+            stuck: false,
+        });
+        full.again_at = now + ASK_AGAIN;
+        full.stuck |= stuck;
+        let progress = self.progress(&state, Duration::ZERO, false);
+        drop(state);
+        if news {
+            self.shared.is_full.send_replace(true);
+            (self.shared.on_progress)(&progress);
+        }
+    }
+
+    fn write(&mut self, group: &Group) -> Result<(), Stop> {
         let (cluster, rewritten) = {
             let state = self.shared.lock();
             (state.cluster, state.rewritten)
@@ -232,11 +406,12 @@ impl Writer {
             self.segment = None;
         }
         let size = group.bytes.len() as u64;
-        let full = self.segment.as_ref().is_some_and(|segment| {
-            let used = segment.at > SEGMENT_HEADER_BYTES as u64;
-            used && segment.at + size > self.shared.config.segment_bytes
-        });
+        let full = self
+            .segment
+            .as_ref()
+            .is_some_and(|segment| segment.at + size > segment.room);
         if full {
+            self.make_spare(size)?;
             // A segment is sealed synced, whatever the fsync setting: recovery relies on it.
             if self.keeps(Guard::R3Seal) {
                 self.sync()?;
@@ -244,10 +419,13 @@ impl Writer {
             self.segment = Some(self.new_segment(cluster, rewritten, group)?);
         }
         if self.segment.is_none() {
-            self.segment = Some(match self.last_segment(rewritten, group.before)? {
-                Some(last) => last,
-                None => self.new_segment(cluster, rewritten, group)?,
-            });
+            self.segment = match self.last_segment(rewritten, group)? {
+                Some(last) => Some(last),
+                None => {
+                    self.make_spare(size)?;
+                    Some(self.new_segment(cluster, rewritten, group)?)
+                }
+            };
         }
         let segment = self.segment.as_mut().expect("opened just above");
         assert!(
@@ -261,30 +439,52 @@ impl Writer {
     }
 
     /// The last segment, when there is room in it: after opening the log or rewriting history.
-    fn last_segment(&self, rewritten: u64, end: ChainPoint) -> io::Result<Option<OpenSegment>> {
+    fn last_segment(&self, rewritten: u64, group: &Group) -> Result<Option<OpenSegment>, Stop> {
         let Some(last) = self.shared.lock().segments.last().cloned() else {
             return Ok(None);
         };
-        let at = SEGMENT_HEADER_BYTES as u64 + (end.offset - last.before.offset);
-        if at >= self.shared.config.segment_bytes {
+        let at = SEGMENT_HEADER_BYTES as u64 + (group.before.offset - last.before.offset);
+        let file = self.shared.disk.open(&last.path, false)?;
+        // Where another size was configured, or a full disk made it shorter, by what is there.
+        let mut room = file.len()?;
+        let wanted = at + group.bytes.len() as u64;
+        if wanted > room && at > SEGMENT_HEADER_BYTES as u64 {
             return Ok(None);
         }
-        let file = self.shared.disk.open(&last.path, false)?;
+        if wanted > room {
+            // It holds no record yet: the next segment would be this one again.
+            asked(file.allocate(wanted))?;
+            room = wanted;
+        }
         Ok(Some(OpenSegment {
             file,
             segment: last,
             at,
+            room,
             rewritten,
         }))
     }
 
-    fn new_segment(&self, cluster: u128, rewritten: u64, group: &Group) -> io::Result<OpenSegment> {
-        let (segment, file) = create_segment(&self.shared, cluster, group.before, group.claim)?;
-        self.shared.lock().segments.push(segment.clone());
+    /// Makes the spare the segment that begins with this group.
+    fn new_segment(
+        &mut self,
+        cluster: u128,
+        rewritten: u64,
+        group: &Group,
+    ) -> io::Result<OpenSegment> {
+        let spare = self.spare.take().expect("it was made just before");
+        let path = self.spare_path();
+        let shared = &self.shared;
+        let from = (path.as_path(), spare.file.as_ref());
+        let segment = install_segment(shared, from, cluster, group.before, group.claim)?;
+        let mut state = shared.lock();
+        state.segments.push(segment.clone());
+        state.spare_bytes = 0;
         Ok(OpenSegment {
-            file,
+            file: spare.file,
             segment,
             at: SEGMENT_HEADER_BYTES as u64,
+            room: spare.bytes,
             rewritten,
         })
     }
@@ -311,7 +511,7 @@ impl Writer {
             // Groups written to a segment that is being sealed are not `written` yet; they are
             // counted with the next sync.
             state.synced = state.synced.max(upto.lsn);
-            self.progress(state.written, state.synced, now.saturating_sub(began), true)
+            self.progress(&state, now.saturating_sub(began), true)
         };
         (self.shared.on_progress)(&progress);
         Ok(())

@@ -2,6 +2,7 @@
 //! on one thread: the same faults and seeds give the same disk every time.
 
 pub mod control;
+pub mod full;
 pub mod search;
 
 use std::path::Path;
@@ -80,7 +81,7 @@ impl Bench {
     }
 }
 
-fn kind_of(lsn: u64) -> Kind {
+pub fn kind_of(lsn: u64) -> Kind {
     match lsn % 5 {
         0 => Kind::EpochStart,
         _ => Kind::Effects,
@@ -298,7 +299,7 @@ fn stamp(epoch: u64, lsn: u64) -> Stamp {
 }
 
 /// Records as a primary sends them that had synced all before each.
-fn as_sent(mut end: ChainPoint, first: u64, last: u64) -> Vec<u8> {
+pub fn as_sent(mut end: ChainPoint, first: u64, last: u64) -> Vec<u8> {
     let mut raw = Vec::new();
     for lsn in first..=last {
         end = encode(&mut raw, end, stamp(1, lsn), &[&first_history(lsn)]);

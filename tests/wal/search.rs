@@ -124,7 +124,8 @@ pub fn lost_segments(story: Story, config: LogConfig) -> Search {
     let mut search = Search::default();
     let whole = disk();
     story(&whole, config);
-    let files = whole.durable_files();
+    let mut files = whole.durable_files();
+    files.retain(|file| file.path.extension().is_some_and(|kind| kind == "wal"));
     for lost in files.iter().rev().skip(1) {
         let image = whole.after_crash(0);
         image.remove(&lost.path).unwrap();

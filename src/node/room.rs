@@ -1,0 +1,95 @@
+//! A full disk: who goes on, who hands over, who waits.
+//!
+//! A full disk is known before it is in the way ([`crate::wal`], `log`). From then on a primary hands
+//! over to a standby that has room, as long as there is one; else it stays: it serves reads, and
+//! writes are refused at once where they have no room. A standby keeps what it has, takes no more
+//! than it has room for, and does not stand while anybody else reigns. Where nobody does, a full
+//! primary that serves reads is better than none. When there is room again, everything goes on by
+//! itself.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::driver::Node;
+use super::fitness::Unfit;
+use crate::replica::Input;
+use crate::units::Micros;
+
+/// How long a full node leaves it to others to reign: longer than they need, whatever was missed.
+const LEAVE_IT: Duration = Duration::from_secs(3);
+
+/// Until a handover is tried again that came to nothing; doubled each time.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// What the timer remembers of a full disk, from one round to the next.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// When a primary was known last.
+    led_at: Micros,
+    /// When to hand over at the earliest.
+    hand_over_at: Micros,
+    patience: Duration,
+}
+
+impl Watch {
+    pub(super) fn new(now: Micros) -> Watch {
+        Watch {
+            led_at: now,
+            hand_over_at: Micros::ZERO,
+            patience: TRY_AGAIN,
+        }
+    }
+
+    /// Looks at the disk's room, and acts on it.
+    pub(super) fn look(&mut self, node: &Node, now: Micros) {
+        let gate = node.gate_now();
+        let led = gate.is_primary() || (gate.primary.is_some() && !gate.suspected);
+        if led {
+            self.led_at = now;
+        }
+        if !node.reserve.is_held() && !node.is_full() {
+            // Whoever spent it does not know the log's writer, which makes it again.
+            node.store.log().ask_again();
+        }
+        let full = node.is_full();
+        let waited = now.since(self.led_at);
+        let left_to_others = led || u128::from(waited.0) < LEAVE_IT.as_micros() || gate.incomplete;
+        let alone = node.other_data_nodes().next().is_none();
+        let unfit = full && !alone && !gate.is_primary() && left_to_others;
+        if unfit != node.is_unfit_for(Unfit::DiskFull) {
+            match unfit {
+                true => node.unfit(Unfit::DiskFull),
+                false => node.fit_again(Unfit::DiskFull),
+            }
+        }
+        if !full || !gate.is_primary() {
+            self.patience = TRY_AGAIN;
+        } else if now >= self.hand_over_at && node.view().successor.is_some() {
+            self.hand_over_at = now.plus(Micros(self.patience.as_micros() as u64));
+            self.patience = (self.patience * 2).min(LONGEST);
+            tracing::warn!("the disk is full; handing over to a standby that has room");
+            node.enter([Input::Switchover(None)]);
+        }
+    }
+}
+
+impl Node {
+    /// Whether the log was refused room on its disk, and has not been granted any since.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
+    /// What the log's writer says of the disk's room.
+    pub(super) fn note_room(&self, full: Option<&str>) {
+        if self.full.swap(full.is_some(), Ordering::AcqRel) == full.is_some() {
+            return;
+        }
+        match full {
+            Some(why) => tracing::error!("{why}"),
+            None => tracing::info!("the disk has room again"),
+        }
+        // The timer acts on it: this is the log's writer, which is not to be held up.
+        self.timer.notify_one();
+    }
+}
