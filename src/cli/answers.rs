@@ -30,6 +30,8 @@ pub struct Cluster {
     pub lost_if_primary_died: Option<Exposure>,
     /// Longest time until a silent primary is suspected, milliseconds.
     pub worst_case_detection_ms: Option<u64>,
+    /// How the answering node stands with its disk.
+    pub disk: Option<DiskState>,
     /// Sentences for a person, such as why no automatic takeover is possible.
     pub notes: Vec<String>,
     /// All members.
@@ -41,6 +43,24 @@ impl Cluster {
     pub fn member(&self, id: u32) -> Option<&Member> {
         self.members.iter().find(|member| member.id == id)
     }
+}
+
+/// How a node stands with the disk of its data directory.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct DiskState {
+    /// It refused room for the log or for the reserve, and has granted none since.
+    pub full: bool,
+    /// For how long, milliseconds.
+    pub full_for_ms: Option<u64>,
+    /// Bytes free there.
+    pub free_bytes: Option<u64>,
+    /// The room kept back for control state is there.
+    pub reserve: bool,
+    /// Age of the log's write or sync in flight, milliseconds.
+    pub stalled_ms: u64,
+    /// That is more than `wal.stall`.
+    pub stalls: bool,
 }
 
 /// Released records that not every possible successor is known to hold.
@@ -101,6 +121,9 @@ pub struct Member {
     pub vote: Option<bool>,
     /// Whether the commit rule counts it.
     pub in_rule: Option<bool>,
+    /// Whether it would take over: it is not out of disk, loading or repairing. Of others only the
+    /// primary knows.
+    pub fit: Option<bool>,
     /// Last record in its log.
     pub appended_lsn: Option<u64>,
     /// Last record durable there.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use comfy_table::{Cell, Table};
 use serde_json::json;
 
-use super::answers::{Cluster, Exposure, Member, Rule};
+use super::answers::{Cluster, DiskState, Exposure, Member, Rule};
 use super::http_client::{ConnectArgs, HttpClient, HttpError};
 use super::text::{count, or_dash, size, table_style, thousands};
 
@@ -89,6 +89,17 @@ fn render(cluster: &Cluster) -> String {
     for said in cluster.members.iter().filter_map(say_kept) {
         writeln!(out, "{said}").expect(write);
     }
+    for member in cluster.members.iter().filter(|m| m.fit == Some(false)) {
+        let id = member.id;
+        writeln!(
+            out,
+            "node {id} would not take over now: it is out of disk, loading or repairing"
+        )
+        .expect(write);
+    }
+    if let Some(said) = cluster.disk.as_ref().and_then(say_disk) {
+        writeln!(out, "{said}").expect(write);
+    }
     for note in &cluster.notes {
         writeln!(out, "note: {note}").expect(write);
     }
@@ -133,6 +144,27 @@ fn say_lost(lost: &Exposure) -> String {
     ];
     let known: Vec<String> = known.into_iter().flatten().collect();
     format!("up to {}", known.join(", "))
+}
+
+/// A disk that is full, nearly, or slow: of the node that answered.
+fn say_disk(disk: &DiskState) -> Option<String> {
+    let free = disk.free_bytes.map_or("?".to_owned(), size);
+    match disk {
+        DiskState { full: true, .. } => Some(format!(
+            "DISK FULL for {} s, {free} free{}: it serves reads, and writes while they have room",
+            disk.full_for_ms.unwrap_or(0) / 1000,
+            if disk.reserve {
+                ""
+            } else {
+                ", the reserve is in use"
+            },
+        )),
+        DiskState { stalls: true, .. } => Some(format!(
+            "DISK STALLS: the log's disk has not answered for {} ms",
+            disk.stalled_ms
+        )),
+        _ => None,
+    }
 }
 
 /// A standby that will need a full copy, or does.
@@ -217,12 +249,12 @@ mod tests {
                 "max_lag_records":null},
         "worst_case_detection_ms":400,"notes":["node 1 is not promoted: it fell behind"],
         "lost_if_primary_died":{"records":1204,"bytes":98304,"ms":40},
-        "new_key":1,
+        "new_key":1,"disk":{"full":true,"full_for_ms":12345,"free_bytes":70000,"reserve":true},
         "members":[
          {"name":"1","id":1,"log_kept":{"state":"kept","bytes":1100000000,"budget_bytes":4300000000,
             "append_bytes_per_second":3100000,"cut_loose_in_ms":734567},"role":"replica","state":"unreachable","kind":"data","epoch":null,
           "appended_lsn":null,"lag":null,"lag_records":null,"vote":true,"in_rule":false,
-          "http_addr":"127.0.0.1:7381","connected":false},
+          "http_addr":"127.0.0.1:7381","connected":false,"fit":false},
          {"name":"2","id":2,"role":"leader","state":"running","kind":"data","epoch":7,"lag":0,
           "appended_lsn":912,"synced_lsn":911,"released_lsn":910,"applied_lsn":910,"lag_records":0,
           "lag_ms":0,"lease_ms":431,"vote":true,"in_rule":true,"client_addr":"10.0.0.2:7379",
@@ -260,6 +292,9 @@ mod tests {
         );
         let soon = "node 1 will need a full copy in 12m 14s at 3.1 MB/s: 1.1 GB of 4.3 GB kept for it are used\n";
         assert!(text.contains(soon), "{text}");
+        let full = "DISK FULL for 12 s, 70 kB free: it serves reads";
+        assert!(text.contains(full), "{text}");
+        assert!(text.contains("node 1 would not take over now: it is out of disk"));
         let expected = "2 primary running 7 912 911 910 910 0 0 0 431 yes yes 10.0.0.2:7379";
         assert_eq!(
             row(&text, "2 "),

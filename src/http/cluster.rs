@@ -57,6 +57,8 @@ pub(super) async fn cluster(State(server): State<Shared>) -> Json<Value> {
             .iter()
             .map(|why| format!("No takeover by this node: {why}.")),
     );
+    let disk = node.disk_state();
+    notes.extend(disk.full.clone());
     let worst = settings.interval * settings.threshold + settings.timeout;
     Json(json!({
         "schema": "understudy.cluster/1",
@@ -75,6 +77,14 @@ pub(super) async fn cluster(State(server): State<Shared>) -> Json<Value> {
             "ms": lost.ms,
         })),
         "worst_case_detection_ms": worst.as_millis() as u64,
+        "disk": {
+            "full": disk.full.is_some(),
+            "full_for_ms": disk.full.as_ref().map(|_| disk.full_for.as_millis() as u64),
+            "free_bytes": disk.free_bytes,
+            "reserve": disk.reserve,
+            "stalled_ms": disk.stalled_for.as_millis() as u64,
+            "stalls": disk.stalls,
+        },
         "notes": notes,
         "members": members,
     }))
@@ -143,6 +153,11 @@ fn describe(server: &Shared, view: &View, member: &MemberSettings) -> Value {
             .find(|(voter, _)| *voter == id)
             .map(|(_, until)| *until)
     };
+    // Of others only a primary knows, by their answers to its heartbeats.
+    let fit = match own {
+        true => Some(node.unfit_reasons().is_empty()),
+        false => Some(!view.unfit.contains(&id)).filter(|_| primary && known.connected),
+    };
     let in_rule = view
         .rule
         .as_ref()
@@ -163,6 +178,7 @@ fn describe(server: &Shared, view: &View, member: &MemberSettings) -> Value {
         "epoch": view.epoch.0,
         "vote": member.member.vote,
         "in_rule": in_rule,
+        "fit": fit,
         "appended_lsn": known.appended,
         "synced_lsn": known.synced,
         "released_lsn": known.released,

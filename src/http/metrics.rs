@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Shared;
-use crate::node::{Exposure, Fate, Share, Stats};
+use crate::node::{DiskState, Exposure, Fate, Share, Stats};
 use crate::replica::ModeState;
 
 pub(super) async fn metrics(State(server): State<Shared>) -> impl IntoResponse {
@@ -156,9 +156,52 @@ fn gauges(server: &Shared, registry: &mut Registry) {
     for (name, help, value) in values {
         registry.register(name, help, ConstGauge::new(value));
     }
+    disk(&node.disk_state(), registry);
     shares(&node.shares(&view), registry);
     if let Some(lost) = node.exposure(&view) {
         exposure(&lost, registry);
+    }
+}
+
+fn disk(disk: &DiskState, registry: &mut Registry) {
+    let number = |n: u128| i64::try_from(n).unwrap_or(i64::MAX);
+    let full_for = disk.full.as_ref().map(|_| disk.full_for);
+    let values = [
+        (
+            "disk_full",
+            "1 where the disk refused room for the log or for the reserve",
+            Some(i64::from(full_for.is_some())),
+        ),
+        (
+            "disk_full_milliseconds",
+            "For how long that has been so; 0 where it is not",
+            Some(number(full_for.map_or(0, |span| span.as_millis()))),
+        ),
+        (
+            "disk_free_bytes",
+            "Bytes free on the disk of the data directory",
+            disk.free_bytes.map(|bytes| number(bytes.into())),
+        ),
+        (
+            "disk_reserve",
+            "1 where the room kept back for control state is there",
+            Some(i64::from(disk.reserve)),
+        ),
+        (
+            "wal_in_flight_milliseconds",
+            "Age of the log's write or sync in flight; 0 where there is none",
+            Some(number(disk.stalled_for.as_millis())),
+        ),
+        (
+            "wal_stalls",
+            "1 where that is more than wal.stall",
+            Some(i64::from(disk.stalls)),
+        ),
+    ];
+    for (name, help, value) in values {
+        if let Some(value) = value {
+            registry.register(name, help, ConstGauge::new(value));
+        }
     }
 }
 

@@ -54,6 +54,7 @@ pub use host::{Apart, Host, RealHost, Seen, Task};
 pub use reports::{Acknowledged, ExactLoss, Reports, Takeover};
 pub use retention::{Fate, Share};
 pub use scrub::ScrubState;
+pub use room::DiskState;
 pub use snapshots::{CannotLoad, NoSnapshot};
 pub use start::{Running, StartError, start};
 pub use stats::Stats;

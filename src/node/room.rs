@@ -74,7 +74,40 @@ impl Watch {
     }
 }
 
+/// How a node stands with its disk, for those outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskState {
+    /// Why it is full; `None` when it is not.
+    pub full: Option<String>,
+    /// For how long it has been.
+    pub full_for: Duration,
+    /// Bytes free there; `None` where not known.
+    pub free_bytes: Option<u64>,
+    /// The reserve is there.
+    pub reserve: bool,
+    /// How long the write or sync in flight has taken so far.
+    pub stalled_for: Duration,
+    /// It has taken longer than `wal.stall`.
+    pub stalls: bool,
+}
+
 impl Node {
+    /// How it stands with the disk of the data directory.
+    pub fn disk_state(&self) -> DiskState {
+        let log = self.store.log();
+        let room = log.room();
+        let stalled_for = log.stalled_for();
+        let free = self.host.disk().free_bytes(&self.settings.data_dir);
+        DiskState {
+            full: room.full.map(|why| why.to_string()),
+            full_for: room.full_for,
+            free_bytes: free.unwrap_or(None),
+            reserve: self.reserve.is_held(),
+            stalled_for,
+            stalls: stalled_for > self.settings.stall,
+        }
+    }
+
     /// Whether the log was refused room on its disk, and has not been granted any since.
     pub fn is_full(&self) -> bool {
         self.full.load(Ordering::Acquire)

@@ -89,6 +89,8 @@ pub struct View {
     pub mode_state: ModeState,
     /// A primary's standbys.
     pub standbys: Vec<StandbyView>,
+    /// A primary's: members that say they would not stand now.
+    pub unfit: Vec<NodeId>,
     /// A primary's: the standby that it would hand over to; `None` where none could take over.
     pub successor: Option<NodeId>,
     /// A primary's: per voter, when the lease it promised ends.
@@ -128,6 +130,7 @@ impl View {
             rule: None,
             mode_state: ModeState::Ok,
             standbys: Vec::new(),
+            unfit: Vec::new(),
             successor: None,
             leases: Vec::new(),
             held_back: None,
@@ -172,6 +175,7 @@ impl Machine {
             },
             mode_state: self.mode_state(),
             standbys: self.standbys_view(),
+            unfit: reign.map_or_else(Vec::new, |reign| reign.unfit.iter().copied().collect()),
             successor: reign.and_then(|reign| self.best_successor(reign)),
             leases: self.leases_view(),
             held_back: self.held_back.clone(),

@@ -200,14 +200,10 @@ impl Fault {
             Kind::Kill => cluster.kill9(node),
             Kind::Terminate => cluster.terminate(node),
             Kind::Freeze => cluster.signal(node, Signal::STOP),
-            Kind::DiskFull | Kind::DiskFailing => {
+            Kind::DiskFull => hosts(cluster).disk(node).fill(),
+            Kind::DiskFailing => {
                 cluster.let_end(node);
-                let disk = hosts(cluster).disk(node);
-                if self.kind == Kind::DiskFull {
-                    disk.fill();
-                } else {
-                    disk.fail();
-                }
+                hosts(cluster).disk(node).fail();
             }
             Kind::PowerLoss => {
                 hosts(cluster).link(node, false);
@@ -270,11 +266,9 @@ impl Fault {
             Kind::DiskSlow => {
                 hosts(cluster).disk(node).limit_writes(0);
             }
-            // A log whose write failed is closed for good: somebody frees the disk and restarts.
-            Kind::DiskFull => {
-                hosts(cluster).disk(node).empty();
-                cluster.kill9(node);
-            }
+            // A full disk is not a failed one: the node goes on by itself.
+            Kind::DiskFull => hosts(cluster).disk(node).empty(),
+            // A log whose write failed is closed for good: somebody mends the disk and restarts.
             Kind::DiskFailing => {
                 cluster.kill9(node);
                 hosts(cluster).disk(node).replace_cable();

@@ -93,7 +93,7 @@ pub struct Machine {
     pub disk_ms: u64,
     /// A person declared it lost: it comes back with a blank disk only (R22).
     pub condemned: bool,
-    /// Its disk failed or filled up; a person starts it again.
+    /// Its disk failed; a person starts it again.
     pub hurt: bool,
     /// A bit of its disk turned: it may refuse to start.
     pub rotten: bool,
@@ -205,7 +205,6 @@ impl Cluster {
             machine.hurt = false;
             // Whoever starts it has seen to its disk.
             machine.disk.fail_at(u64::MAX);
-            machine.disk.set_capacity(None);
             (process, host)
         });
         self.ghost.note(&format!("node {place} starts"));

@@ -126,10 +126,9 @@ impl Nemesis {
         });
     }
 
-    /// Somebody makes the disk work again, and starts the node anew.
+    /// Somebody sees to the disk, and starts the node anew.
     fn restart_later(&self, victim: u32, over: Duration) {
         self.later(over + Duration::from_millis(500), move |cluster| {
-            cluster.with(victim, |machine| machine.disk.set_capacity(None));
             let hurt = cluster.with(victim, |machine| machine.hurt);
             if hurt && cluster.fate(victim) == Fate::Runs {
                 cluster.kill(victim);
@@ -245,9 +244,11 @@ impl Nemesis {
                 cluster.with(victim, |machine| {
                     let used = machine.disk.used_bytes();
                     machine.disk.set_capacity(Some(used + room));
-                    machine.hurt = true;
                 });
-                self.restart_later(victim, over);
+                // Somebody makes room, and that is all: the node goes on by itself.
+                self.later(over, move |cluster| {
+                    cluster.with(victim, |machine| machine.disk.set_capacity(None));
+                });
             }
             Fault::Wipe | Fault::Rot => return self.take_content(fault, victim, over),
             Fault::WallJump => {
@@ -351,7 +352,7 @@ fn rot(cluster: &Cluster, victim: u32, file: u64, bit: u64) -> bool {
         let files = machine.disk.durable_files();
         let newest = files
             .iter()
-            .rposition(|file| file.path.parent().is_some_and(|dir| dir.ends_with("wal")));
+            .rposition(|file| file.path.extension().is_some_and(|kind| kind == "wal"));
         let files: Vec<_> = files
             .iter()
             .enumerate()

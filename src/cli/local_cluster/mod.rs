@@ -304,6 +304,11 @@ impl LocalCluster {
         Ok(ended.is_none())
     }
 
+    /// The number of node `id`'s process, if it was started and not waited for.
+    pub fn process_id(&self, id: u32) -> Option<u32> {
+        self.nodes.get(&id)?.process.as_ref().map(Child::id)
+    }
+
     /// Node `id`'s addresses.
     pub fn addresses(&self, id: u32) -> Result<Addresses, LocalError> {
         Ok(self
