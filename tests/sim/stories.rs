@@ -234,3 +234,170 @@ fn a_single_node_whose_memory_lost_a_bit_builds_itself_again() {
         assert_eq!(answers, [Reply::bulk(b"2")]);
     });
 }
+
+/// No room for another byte on this node's disk.
+fn fill_disk(cluster: &Cluster, place: u32) {
+    cluster.with(place, |machine| {
+        machine.disk.set_capacity(Some(machine.disk.used_bytes()));
+    });
+}
+
+fn is_full(cluster: &Cluster, place: u32) -> bool {
+    cluster.node(place).is_some_and(|node| node.is_full())
+}
+
+/// Writes until this node refuses, or reigns no more; keys acknowledged, and the last answer.
+async fn write_much(cluster: &Cluster, primary: u32, prefix: &str) -> (Vec<String>, Reply) {
+    let dialed = cluster.net.dial(100, address(primary, 7379), LIMIT, LIMIT);
+    let (end, _) = dialed.await.expect("the primary listens");
+    let mut connection = Connection::new(end);
+    let mut taken = Vec::new();
+    for n in 0..500 {
+        let key = format!("{prefix}{n}");
+        let line = format!("SET {key} {}", "x".repeat(1000));
+        match connection.ask(&words(&line)).await {
+            Ok(Reply::Simple(_)) => taken.push(key),
+            Ok(other) => return (taken, other),
+            Err(silence) => panic!("no answer: {silence:?}"),
+        }
+    }
+    panic!("a full disk took everything");
+}
+
+async fn says_misconf(cluster: &Cluster, place: u32) {
+    let line = format!("SET late {}", "x".repeat(9000));
+    let [refused, read] = &at_primary(cluster, place, &[&line, "GET late"]).await[..] else {
+        panic!("two answers");
+    };
+    assert!(
+        matches!(refused, Reply::Error(text) if text.starts_with("MISCONF")),
+        "{refused:?}"
+    );
+    assert_eq!(*read, Reply::Null, "nothing was written, and reads go on");
+}
+
+/// It knows before its segment is full, so that no client sees an error of the disk.
+#[test]
+fn a_full_primary_hands_over_and_stands_no_more_until_it_has_room() {
+    in_virtual_time(8, async {
+        let (cluster, first) = begun_with(SHAPES[0]).await;
+        let second = 3 - first;
+        fill_disk(&cluster, first);
+        let (taken, last) = write_much(&cluster, first, "a").await;
+        assert!(
+            matches!(&last, Reply::Error(text) if !text.starts_with("MISCONF")),
+            "{last:?}"
+        );
+        let handed = |cluster: &Cluster| cluster.serving() == Some(second);
+        assert!(cluster.until(LIMIT, handed).await, "it hands over");
+        let unfit = |cluster: &Cluster| {
+            let node = cluster.node(first).expect("it runs");
+            node.unfit_reasons() == [Unfit::DiskFull]
+        };
+        assert!(cluster.until(SECOND, unfit).await, "it does not stand");
+        // The other one's disk fills up, too: it stays, for nobody could take over.
+        fill_disk(&cluster, second);
+        let (more, last) = write_much(&cluster, second, "b").await;
+        assert!(
+            matches!(&last, Reply::Error(text) if text.starts_with("MISCONF")),
+            "{last:?}"
+        );
+        let epoch = cluster.node(second).expect("it runs").view().epoch;
+        tokio::time::sleep(10 * SECOND).await;
+        says_misconf(&cluster, second).await;
+        let view = cluster.node(second).expect("it runs").view();
+        assert_eq!((view.epoch, view.successor), (epoch, None), "it stayed");
+        for place in [first, second] {
+            cluster.with(place, |machine| machine.disk.set_capacity(None));
+        }
+        let well = |cluster: &Cluster| !is_full(cluster, first) && !is_full(cluster, second);
+        assert!(cluster.until(SECOND, well).await, "found out by itself");
+        assert!(cluster.until(LIMIT, proven).await, "all are the same");
+        for key in taken.iter().chain(&more) {
+            assert!(value_at(&cluster, first, key).is_some(), "{key} is lost");
+        }
+    });
+}
+
+/// Rather a primary that serves reads than none.
+#[test]
+fn where_every_disk_is_full_one_of_them_still_takes_over() {
+    in_virtual_time(9, async {
+        let (cluster, first) = begun_with(SHAPES[1]).await;
+        for place in 1..=3 {
+            fill_disk(&cluster, place);
+        }
+        let (taken, _) = write_much(&cluster, first, "a").await;
+        let full = |cluster: &Cluster| (1..=3).all(|place| is_full(cluster, place));
+        assert!(cluster.until(SECOND, full).await, "all are full");
+        cluster.kill(first);
+        let other = |cluster: &Cluster| cluster.serving().is_some_and(|place| place != first);
+        assert!(cluster.until(LIMIT, other).await, "another takes over");
+        let second = cluster.serving().expect("it reigns");
+        let (more, last) = write_much(&cluster, second, "b").await;
+        assert!(
+            matches!(&last, Reply::Error(text) if text.starts_with("MISCONF")),
+            "{last:?}"
+        );
+        says_misconf(&cluster, second).await;
+        for place in 1..=3 {
+            cluster.with(place, |machine| machine.disk.set_capacity(None));
+        }
+        cluster.start(first);
+        assert!(cluster.until(LIMIT, proven).await, "all are the same");
+        for key in taken.iter().chain(&more) {
+            assert!(value_at(&cluster, second, key).is_some(), "{key} is lost");
+        }
+        let primary = cluster.serving().expect("all agree");
+        let answers = at_primary(&cluster, primary, &["SET late 1"]).await;
+        assert_eq!(answers, [Reply::OK]);
+    });
+}
+
+/// Writes and syncs of this node take so long, at most.
+fn slow(cluster: &Cluster, place: u32, ms: u64) {
+    cluster.with(place, |machine| {
+        let host = machine.host.as_ref().expect("it runs");
+        *host.disk_ms.lock().expect("one thread") = ms;
+    });
+}
+
+/// `wal.stall`: who can hand over does; for a node alone, stepping down would only end the reads.
+#[test]
+fn a_primary_whose_sync_stalls_hands_over_unless_nobody_could_take_over() {
+    let alone = Shape {
+        data: 1,
+        witnesses: 0,
+        cluster: "mode = 'async'",
+        ..SHAPES[0]
+    };
+    for (shape, hands_over) in [(SHAPES[1], true), (alone, false)] {
+        in_virtual_time(10, async move {
+            let (cluster, primary) = begun_with(shape).await;
+            at_primary(&cluster, primary, &["SET a 1"]).await;
+            let node = cluster.node(primary).expect("it runs");
+            let epoch = node.view().epoch;
+            slow(&cluster, primary, 60_000);
+            let dialed = cluster.net.dial(100, address(primary, 7379), LIMIT, LIMIT);
+            let (end, _) = dialed.await.expect("the primary listens");
+            let mut writer = Connection::new(end);
+            let write = tokio::spawn(async move { writer.ask(&words("SET b 2")).await });
+            // The time before the write is drawn, too, and no stall yet.
+            let long = Duration::from_secs(200);
+            let told = |_: &Cluster| node.disk_state().stalls;
+            let left = |cluster: &Cluster| cluster.serving().is_some_and(|at| at != primary);
+            if hands_over {
+                assert!(cluster.until(long, left).await, "another reigns");
+                write.abort();
+                return;
+            }
+            // The write waits; then the sync is found to be late, and nobody steps down for it.
+            assert!(cluster.until(long, told).await, "it is seen");
+            tokio::time::sleep(SECOND).await;
+            assert_eq!(node.view().epoch, epoch, "it stays");
+            let read = at_primary(&cluster, primary, &["GET a"]).await;
+            assert_eq!(read, [Reply::bulk(b"1")], "and serves reads");
+            write.abort();
+        });
+    }
+}
