@@ -3,9 +3,10 @@
 //!
 //! What changes anything needs the cluster secret as bearer token, or, without a secret, a
 //! loopback address (the configuration holds that); and always a header that no web page can send
-//! across sites.
+//! across sites. So does the one answer that holds clients' data, `/discarded/<name>`.
 
 mod cluster;
+mod discarded;
 mod health;
 mod metrics;
 mod orders;
@@ -51,6 +52,7 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener) {
 }
 
 fn router(server: Shared) -> Router {
+    let discarded = discarded::routes(Arc::clone(&server));
     Router::new()
         .route("/", get(health::primary))
         .route("/primary", get(health::primary))
@@ -70,4 +72,5 @@ fn router(server: Shared) -> Router {
         .route("/switchover", post(orders::switchover))
         .route("/promote", post(orders::promote))
         .with_state(server)
+        .merge(discarded)
 }

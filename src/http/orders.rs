@@ -18,13 +18,14 @@ use crate::units::NodeId;
 /// A header that a page of another site cannot send without the browser asking first.
 const GUARD: &str = "x-understudy-request";
 
-type Answer = (StatusCode, Json<Value>);
+pub(super) type Answer = (StatusCode, Json<Value>);
 
-fn refuse(status: StatusCode, why: impl Into<String>) -> Answer {
+pub(super) fn refuse(status: StatusCode, why: impl Into<String>) -> Answer {
     (status, Json(json!({ "error": why.into() })))
 }
 
-fn allowed(server: &Shared, headers: &HeaderMap) -> Result<(), Answer> {
+/// Whether a request may do what needs the secret; the refusal, if not.
+pub(super) fn allowed(server: &Shared, headers: &HeaderMap) -> Result<(), Answer> {
     if !headers.contains_key(GUARD) {
         let why = format!("the header {GUARD}: 1 is missing");
         return Err(refuse(StatusCode::FORBIDDEN, why));

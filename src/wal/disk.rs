@@ -137,6 +137,12 @@ fn put(
 #[derive(Debug, Default)]
 pub struct RealDisk;
 
+/// The machine's own file system, for looking only: whatever would change anything is refused, and
+/// files are opened for reading alone. So a directory can be looked at that another process uses, or
+/// that this one may not write.
+#[derive(Debug, Default)]
+pub struct ReadOnlyDisk;
+
 struct RealFile(File);
 
 struct RealLock {
@@ -187,6 +193,48 @@ impl DiskFile for RealFile {
     fn forget_cached(&self) {
         // A file system that refuses keeps its pages, and reads go on as before.
         let _ = rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::DontNeed);
+    }
+}
+
+fn refused<T>() -> io::Result<T> {
+    Err(io::ErrorKind::ReadOnlyFilesystem.into())
+}
+
+impl Disk for ReadOnlyDisk {
+    fn open(&self, path: &Path, create: bool) -> io::Result<Box<dyn DiskFile>> {
+        if create {
+            return refused();
+        }
+        Ok(Box::new(RealFile(File::open(path)?)))
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Map> {
+        // Not mapped: another process may cut the file meanwhile, and that is a SIGBUS here.
+        Ok(Arc::new(read_all(self, path)?))
+    }
+
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn remove(&self, _: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+
+    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        refused()
+    }
+
+    fn lock(&self, _: &Path) -> io::Result<Box<dyn Held>> {
+        refused()
     }
 }
 

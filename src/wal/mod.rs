@@ -7,6 +7,7 @@
 //! The formats stand in `docs/formats.md`. All access goes through [`Disk`].
 
 mod control_file;
+mod discarded;
 mod disk;
 mod edit;
 mod examine;
@@ -27,7 +28,13 @@ mod stepped;
 mod writer;
 
 pub use control_file::{ControlError, ControlFile, Loaded, MAX_CONTROL_BYTES};
-pub use disk::{Disk, DiskFile, Held, Map, Mapped, RealDisk, read_all, replace, replace_within};
+pub use discarded::{
+    DiscardedError, DiscardedName, DiscardedReader, DiscardedSummary, FileBytes, discarded_files,
+    summarize,
+};
+pub use disk::{
+    Disk, DiskFile, Held, Map, Mapped, ReadOnlyDisk, RealDisk, read_all, replace, replace_within,
+};
 pub use edit::{Discarded, EditError};
 pub use examine::{Finding, Sealed, examine};
 #[cfg(feature = "mutants")]
