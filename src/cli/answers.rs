@@ -2,7 +2,7 @@
 //!
 //! Every number a node may not know is an `Option`, and unknown keys are ignored, so that a newer
 //! node can be asked by an older command. Shapes are those of `GET /cluster`, `GET /history`,
-//! `GET /promote-price` and the answers of the two `POST`s.
+//! `GET /discarded`, `GET /promote-price` and the answers of the two `POST`s.
 
 use serde::{Deserialize, Serialize};
 
@@ -286,6 +286,40 @@ pub enum Acknowledged {
     Exact(u64),
     /// At most so many: the old primary was killed.
     AtMost(u64),
+}
+
+/// `GET /discarded`: the files with what the asked node gave up on rejoining.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Discards {
+    /// The node asked.
+    pub node: u32,
+    /// Its files, oldest first.
+    pub files: Vec<DiscardedFile>,
+}
+
+/// One file with discarded records.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct DiscardedFile {
+    /// `<epoch>-<first>-<last>.wal`.
+    pub name: String,
+    /// Epoch of the last record.
+    pub epoch: u64,
+    /// First LSN.
+    pub first_lsn: u64,
+    /// Last LSN.
+    pub last_lsn: u64,
+    /// Records of clients.
+    pub records: u64,
+    /// Length of the file.
+    pub bytes: u64,
+    /// Time of the first of these records, milliseconds since 1970; `None` where there is none.
+    pub first_ms: Option<u64>,
+    /// Time of the last.
+    pub last_ms: Option<u64>,
+    /// What is wrong with the file, if anything is.
+    pub problem: Option<String>,
 }
 
 /// `GET /promote-price`: what a promotion of the asked node may cost.

@@ -11,6 +11,9 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+/// Longest time that one file may take on its way.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(3600);
+
 /// Where to ask and how to prove the right to; flags shared by all commands that talk to a node.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ConnectArgs {
@@ -160,6 +163,30 @@ impl HttpClient {
                 .send_json(body)
                 .map_err(|error| self.failed(error))?,
         )
+    }
+
+    /// The body of `GET path` as it comes, for what is long, and for what needs the secret as an
+    /// order does. Any status but 200 is an error; a body that ends early is one when it is read.
+    pub fn download(&self, path: &str) -> Result<impl std::io::Read + use<>, HttpError> {
+        let request = self
+            .agent
+            .get(self.url(path))
+            .config()
+            .timeout_global(Some(DOWNLOAD_TIMEOUT))
+            .build()
+            .header("X-Understudy-Request", "1");
+        let request = match &self.bearer {
+            Some(secret) => request.header("Authorization", format!("Bearer {secret}")),
+            None => request,
+        };
+        let answer = request.call().map_err(|error| self.failed(error))?;
+        if answer.status().as_u16() == 200 {
+            return Ok(answer.into_body().into_reader());
+        }
+        match self.decode::<serde_json::Value>(answer) {
+            Err(error) => Err(error),
+            Ok(_) => Err(self.not_a_node(&"an error without its status")),
+        }
     }
 
     fn url(&self, path: &str) -> String {

@@ -1,4 +1,5 @@
-//! The command line: `understudy serve | demo | bench | status | switchover | promote | history …`.
+//! The command line: `understudy serve | demo | bench | status | switchover | promote | history |
+//! discarded …`.
 //!
 //! Promise: what a command prints was measured or answered by a node, never assumed. A failure is
 //! one line, `error: what is wrong; what to do`, and exit status 1; a wrong command line is exit
@@ -12,6 +13,7 @@ pub mod answers;
 mod bench;
 mod config;
 mod demo;
+mod discarded;
 mod history;
 pub mod http_client;
 mod interrupt;
@@ -19,6 +21,7 @@ pub mod load;
 pub mod local_cluster;
 pub mod plot;
 mod promote;
+mod quoted;
 mod serve;
 mod status;
 mod switchover;
@@ -54,6 +57,8 @@ enum Command {
     Promote(promote::Args),
     /// Show past takeovers: when, why, how fast, and what was lost
     History(history::Args),
+    /// Read what nodes gave up when they rejoined, and write chosen keys back
+    Discarded(discarded::Args),
     /// Look into a write-ahead log
     Wal(wal::Args),
     /// Check a configuration file
@@ -70,6 +75,7 @@ pub fn run() -> ExitCode {
         Command::Switchover(args) => switchover::run(args),
         Command::Promote(args) => promote::run(args),
         Command::History(args) => history::run(args),
+        Command::Discarded(args) => discarded::run(args),
         Command::Wal(args) => wal::run(args),
         Command::Config(args) => config::run(args),
     };
@@ -104,6 +110,11 @@ mod tests {
             "understudy switchover --to 3 --secret-file /run/secret",
             "understudy promote --force --lost 1,2",
             "understudy history --json",
+            "understudy discarded list --addr 127.0.0.1:7381 --json",
+            "understudy discarded list --data-dir /d",
+            "understudy discarded show 3-8-10.wal --key a --key \"a\\x00b\" --data-dir /d",
+            "understudy discarded replay 3-8-10.wal --key a --only-missing --dry-run",
+            "understudy discarded replay 3-8-10.wal --all --yes --json",
         ] {
             assert!(
                 Cli::try_parse_from(line.split(' ')).is_ok(),
@@ -117,6 +128,11 @@ mod tests {
             "understudy bench --clients 0",
             "understudy promote --lost 1",
             "understudy status --adr x",
+            "understudy discarded list --addr 127.0.0.1:7381 --data-dir /d",
+            "understudy discarded show",
+            "understudy discarded show 3-8-10.wal --key \"a",
+            "understudy discarded replay 3-8-10.wal",
+            "understudy discarded replay 3-8-10.wal --all --key a",
         ] {
             assert!(
                 Cli::try_parse_from(line.split(' ')).is_err(),

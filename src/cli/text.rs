@@ -1,8 +1,10 @@
 //! Numbers and errors as a person reads them.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use comfy_table::{LineStyle, TableStyle};
+
+use crate::units::Millis;
 
 /// The error and its causes on one line.
 pub(super) fn one_line(error: &anyhow::Error) -> String {
@@ -30,6 +32,15 @@ pub(super) fn thousands(number: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// A point in time: `2026-01-02T03:04:05.678Z`; as milliseconds where no calendar reaches.
+pub(super) fn when(at: Millis) -> String {
+    const LAST: u64 = 253_402_300_799_999;
+    if at.0 > LAST {
+        return format!("{at} ms after 1970");
+    }
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(at.0)).to_string()
 }
 
 /// A number of bytes in the unit that keeps two figures: `512 B`, `3.1 MB`, `12 GB`.
@@ -91,6 +102,20 @@ mod tests {
         ] {
             assert_eq!(thousands(number), text);
         }
+    }
+
+    #[test]
+    fn no_time_is_too_late_to_be_said() {
+        assert_eq!(when(Millis(1_763_700_000_123)), "2025-11-21T04:40:00.123Z");
+        assert_eq!(
+            when(Millis(253_402_300_799_999)),
+            "9999-12-31T23:59:59.999Z"
+        );
+        assert_eq!(
+            when(Millis(253_402_300_800_000)),
+            "253402300800000 ms after 1970"
+        );
+        assert_eq!(when(Millis(u64::MAX)), "18446744073709551615 ms after 1970");
     }
 
     #[test]

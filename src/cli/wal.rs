@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use serde_json::json;
 
+use super::quoted::quote_start;
 use crate::keyspace::{Effect, EffectIter};
 use crate::wal::{Disk, Kind, RealDisk, RecordRef, inspect, segment_files};
 
@@ -96,14 +97,28 @@ fn dump(path: &std::path::Path, from: u64, to: u64, json: bool) -> anyhow::Resul
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(bytes: &[u8]) -> String {
-    let cut = &bytes[..bytes.len().min(64)];
-    let more = if cut.len() < bytes.len() {
-        format!("… ({} bytes)", bytes.len())
-    } else {
-        "".into()
-    };
-    format!("\"{}\"{more}", cut.escape_ascii())
+/// An effect as text, what is long cut.
+pub(super) fn say_effect(effect: &Effect<'_>) -> String {
+    match *effect {
+        Effect::Set {
+            key,
+            value,
+            expire_at,
+        } => {
+            let expiry = expire_at.map_or_else(String::new, |at| format!(" expires at {at}"));
+            format!("SET {} {}{expiry}", quote_start(key), quote_start(value))
+        }
+        Effect::Del { key } => format!("DEL {}", quote_start(key)),
+        Effect::Expire {
+            key,
+            expire_at: Some(at),
+        } => format!("EXPIRE {} at {at}", quote_start(key)),
+        Effect::Expire {
+            key,
+            expire_at: None,
+        } => format!("PERSIST {}", quote_start(key)),
+        Effect::Flush => "FLUSH".to_owned(),
+    }
 }
 
 fn print_record(record: &RecordRef<'_>, json: bool) {
@@ -111,15 +126,7 @@ fn print_record(record: &RecordRef<'_>, json: bool) {
     if record.kind == Kind::Effects {
         for effect in EffectIter::new(record.payload) {
             effects.push(match effect {
-                Ok(Effect::Set {
-                    key,
-                    value,
-                    expire_at,
-                }) => match expire_at {
-                    Some(at) => format!("SET {} {} expires at {at}", show(key), show(value)),
-                    None => format!("SET {} {}", show(key), show(value)),
-                },
-                Ok(other) => format!("{other:?}"),
+                Ok(effect) => say_effect(&effect),
                 Err(error) => format!("not understood: {error}"),
             });
         }

@@ -8,6 +8,7 @@ mod common;
 mod blank;
 mod catch_up;
 mod copy;
+mod discarded;
 mod fall_back;
 mod freeze;
 mod lag;
