@@ -25,7 +25,8 @@ use tokio::sync::{Mutex, mpsc};
 use super::Shared;
 use super::orders::{Answer, allowed, refuse};
 use crate::wal::{
-    DiscardedName, DiscardedSummary, FileBytes, ReadOnlyDisk, discarded_files, summarize,
+    DiscardedName, DiscardedSummary, FileBytes, ReadOnlyDisk, discarded_files, open_discarded,
+    summarize,
 };
 
 /// Bytes of one piece of a file.
@@ -125,7 +126,12 @@ async fn file(
         return refusal.into_response();
     }
     let dir = files.server.node.settings.data_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || open(&dir, &name)).await;
+    let open = move || {
+        let file = open_discarded(&ReadOnlyDisk, &dir, &name)?;
+        let length = file.as_ref().map_or(Ok(0), FileBytes::len)?;
+        io::Result::Ok(file.map(|file| (file, length)))
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
     match opened {
         Ok(Ok(Some((file, length)))) => stream(file, length),
         Ok(Ok(None)) => {
@@ -135,20 +141,6 @@ async fn file(
         Ok(Err(error)) => failed(error).into_response(),
         Err(error) => failed(error).into_response(),
     }
-}
-
-/// Opens the file of this name if the list names it.
-fn open(data_dir: &std::path::Path, name: &str) -> io::Result<Option<(FileBytes, u64)>> {
-    let Some(wanted) = DiscardedName::parse(name) else {
-        return Ok(None);
-    };
-    let listed = discarded_files(&ReadOnlyDisk, data_dir)?;
-    let Some((_, path)) = listed.into_iter().find(|(name, _)| *name == wanted) else {
-        return Ok(None);
-    };
-    let file = FileBytes::open(&ReadOnlyDisk, &path)?;
-    let length = file.len()?;
-    Ok(Some((file, length)))
 }
 
 fn stream(mut file: FileBytes, length: u64) -> Response {
@@ -185,46 +177,5 @@ impl futures_core::Stream for Pieces {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_recv(context)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_listed_file_is_opened_and_no_path_leads_out_of_the_folder() {
-        let data = tempfile::tempdir().expect("a temporary folder");
-        let folder = data.path().join("discarded");
-        std::fs::create_dir(&folder).expect("it is ours");
-        std::fs::write(folder.join("3-8-10.wal"), b"content").expect("it is ours");
-        std::fs::write(data.path().join("3-8-10.wal"), b"outside").expect("it is ours");
-        std::fs::write(data.path().join("NODE"), b"secret").expect("it is ours");
-        std::os::unix::fs::symlink(data.path().join("NODE"), folder.join("1-1-1.wal"))
-            .expect("it is ours");
-        let (mut file, length) = open(data.path(), "3-8-10.wal")
-            .expect("it can be read")
-            .expect("it is listed");
-        let mut content = Vec::new();
-        file.read_to_end(&mut content).expect("it can be read");
-        assert_eq!((length, &content[..]), (7, &b"content"[..]));
-        for other in [
-            "",
-            ".",
-            "..",
-            "NODE",
-            "../NODE",
-            "../3-8-10.wal",
-            "discarded/3-8-10.wal",
-            "./3-8-10.wal",
-            "/3-8-10.wal",
-            "3-8-10.wal\0",
-            "3-8-11.wal",
-            // A link somebody left there is no file of ours.
-            "1-1-1.wal",
-        ] {
-            let opened = open(data.path(), other).expect("the folder can be read");
-            assert!(opened.is_none(), "{other:?} was opened");
-        }
     }
 }

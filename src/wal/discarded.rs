@@ -273,6 +273,26 @@ impl Read for FileBytes {
     }
 }
 
+/// Opens the file of this name, if [`discarded_files`] names it: whatever else `name` is, or leads
+/// to, there is no such file.
+///
+/// # Errors
+/// The disk.
+pub fn open_discarded(
+    disk: &dyn Disk,
+    data_dir: &Path,
+    name: &str,
+) -> io::Result<Option<FileBytes>> {
+    let Some(wanted) = DiscardedName::parse(name) else {
+        return Ok(None);
+    };
+    let mut listed = discarded_files(disk, data_dir)?.into_iter();
+    let found = listed.find(|(name, _)| *name == wanted);
+    found
+        .map(|(_, path)| FileBytes::open(disk, &path))
+        .transpose()
+}
+
 /// What such a file holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiscardedSummary {
@@ -328,6 +348,7 @@ fn count(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wal::ReadOnlyDisk;
     use crate::wal::record::{Stamp, encode};
 
     const NAME: DiscardedName = DiscardedName {
@@ -397,6 +418,43 @@ mod tests {
             "3-8-99999999999999999999.wal",
         ] {
             assert_eq!(DiscardedName::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_a_listed_file_is_opened_and_no_path_leads_out_of_the_folder() {
+        let data = tempfile::tempdir().expect("a temporary folder");
+        let folder = data.path().join("discarded");
+        std::fs::create_dir(&folder).expect("it is ours");
+        std::fs::write(folder.join("3-8-10.wal"), b"content").expect("it is ours");
+        std::fs::write(data.path().join("3-8-10.wal"), b"outside").expect("it is ours");
+        std::fs::write(data.path().join("NODE"), b"secret").expect("it is ours");
+        std::os::unix::fs::symlink(data.path().join("NODE"), folder.join("1-1-1.wal"))
+            .expect("it is ours");
+        let open = |name| open_discarded(&ReadOnlyDisk, data.path(), name);
+        let mut file = open("3-8-10.wal")
+            .expect("it can be read")
+            .expect("it is listed");
+        let mut content = Vec::new();
+        file.read_to_end(&mut content).expect("it can be read");
+        assert_eq!(content, b"content");
+        for other in [
+            "",
+            ".",
+            "..",
+            "NODE",
+            "../NODE",
+            "../3-8-10.wal",
+            "discarded/3-8-10.wal",
+            "./3-8-10.wal",
+            "/3-8-10.wal",
+            "3-8-10.wal\0",
+            "3-8-11.wal",
+            // A link somebody left there is no file of ours.
+            "1-1-1.wal",
+        ] {
+            let opened = open(other).expect("the folder can be read");
+            assert!(opened.is_none(), "{other:?} was opened");
         }
     }
 

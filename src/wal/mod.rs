@@ -30,7 +30,7 @@ mod writer;
 pub use control_file::{ControlError, ControlFile, Loaded, MAX_CONTROL_BYTES};
 pub use discarded::{
     DiscardedError, DiscardedName, DiscardedReader, DiscardedSummary, FileBytes, discarded_files,
-    summarize,
+    open_discarded, summarize,
 };
 pub use disk::{
     Disk, DiskFile, Held, Map, Mapped, ReadOnlyDisk, RealDisk, read_all, replace, replace_within,
