@@ -78,6 +78,45 @@ enum Copy {
     Intact { generation: u64, payload: Vec<u8> },
 }
 
+fn read_copy(disk: &dyn Disk, path: PathBuf) -> Result<Copy, ControlError> {
+    let bytes = match read_all(disk, &path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Copy::Missing),
+        Err(source) => return Err(ControlError::Io { path, source }),
+        Ok(bytes) => bytes,
+    };
+    if bytes.len() < HEADER_BYTES || &bytes[..8] != MAGIC {
+        return Ok(Copy::Damaged);
+    }
+    let mut fields = &bytes[8..];
+    let version = fields.get_u32_le();
+    let generation = fields.get_u64_le();
+    let len = fields.get_u32_le() as usize;
+    let crc = fields.get_u32_le();
+    let covered = crc32fast::hash(&[&bytes[8..24], fields].concat());
+    if version > VERSION && covered == crc {
+        return Err(ControlError::Version { path, version });
+    }
+    if covered != crc || len != fields.len() {
+        return Ok(Copy::Damaged);
+    }
+    Ok(Copy::Intact {
+        generation,
+        payload: fields.to_vec(),
+    })
+}
+
+/// Looks at one copy and changes nothing, unlike [`ControlFile::load`]: its generation, `None` where
+/// it is missing or damaged.
+///
+/// # Errors
+/// The disk; a later version.
+pub fn inspect_control(disk: &dyn Disk, path: &Path) -> Result<Option<u64>, ControlError> {
+    Ok(match read_copy(disk, path.to_path_buf())? {
+        Copy::Intact { generation, .. } => Some(generation),
+        Copy::Missing | Copy::Damaged => None,
+    })
+}
+
 impl ControlFile {
     /// Reads both copies; when they differ, or one is bad, the newest intact one is written to
     /// both again.
@@ -140,31 +179,7 @@ impl ControlFile {
     }
 
     fn read(&self, name: &str) -> Result<Copy, ControlError> {
-        let path = self.path(name);
-        let bytes = match read_all(self.disk.as_ref(), &path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Copy::Missing),
-            Err(source) => return Err(ControlError::Io { path, source }),
-            Ok(bytes) => bytes,
-        };
-        if bytes.len() < HEADER_BYTES || &bytes[..8] != MAGIC {
-            return Ok(Copy::Damaged);
-        }
-        let mut fields = &bytes[8..];
-        let version = fields.get_u32_le();
-        let generation = fields.get_u64_le();
-        let len = fields.get_u32_le() as usize;
-        let crc = fields.get_u32_le();
-        let covered = crc32fast::hash(&[&bytes[8..24], fields].concat());
-        if version > VERSION && covered == crc {
-            return Err(ControlError::Version { path, version });
-        }
-        if covered != crc || len != fields.len() {
-            return Ok(Copy::Damaged);
-        }
-        Ok(Copy::Intact {
-            generation,
-            payload: fields.to_vec(),
-        })
+        read_copy(self.disk.as_ref(), self.path(name))
     }
 
     /// Makes this payload the control state; durable, in both copies, when it returns.

@@ -27,7 +27,7 @@ mod state;
 mod stepped;
 mod writer;
 
-pub use control_file::{ControlError, ControlFile, Loaded, MAX_CONTROL_BYTES};
+pub use control_file::{ControlError, ControlFile, Loaded, MAX_CONTROL_BYTES, inspect_control};
 pub use discarded::{
     DiscardedError, DiscardedName, DiscardedReader, DiscardedSummary, FileBytes, discarded_files,
     open_discarded, summarize,

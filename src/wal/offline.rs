@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, read_all};
 use super::record::{ChainPoint, RecordRef};
-use super::scan::{Verdict, scan_marked};
-use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, first_lsn_of};
+use super::scan::{Verdict, scan_marked, used};
+use super::segment::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, first_lsn_of};
 use crate::units::Lsn;
 
 /// What one segment file is worth.
@@ -19,7 +19,8 @@ pub struct SegmentReport {
     pub bytes: u64,
     /// What is wrong, in a sentence naming the offset; `None` if nothing.
     pub problem: Option<String>,
-    /// The problem is only a torn tail, which recovery cuts.
+    /// The problem is only what a crash leaves, or a running node is writing: a torn tail, which
+    /// recovery cuts, or a last segment that holds nothing yet, which it removes.
     pub torn_tail: bool,
 }
 
@@ -74,7 +75,14 @@ pub fn inspect(
     let header = match SegmentHeader::decode(&bytes) {
         Ok(header) => header,
         Err(why) => {
-            report.problem = Some(format!("at offset 0: {why}"));
+            let records = bytes.get(SEGMENT_HEADER_BYTES..).unwrap_or(&[]);
+            let unborn = !sealed && !matches!(why, HeaderError::Version(_)) && used(records) == 0;
+            report.torn_tail = unborn;
+            report.problem = Some(if unborn {
+                "it was never finished, and holds no record".to_owned()
+            } else {
+                format!("at offset 0: {why}")
+            });
             return Ok((report, follows.unwrap_or_default()));
         }
     };
@@ -102,4 +110,36 @@ pub fn inspect(
         }
     }
     Ok((report, found.end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::ReadOnlyDisk;
+
+    #[test]
+    fn a_last_segment_that_holds_nothing_yet_is_no_damage() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("00000000000000000001.wal");
+        let look = |bytes: &[u8], sealed| {
+            std::fs::write(&path, bytes).expect("it is ours");
+            let (report, _) =
+                inspect(&ReadOnlyDisk, &path, None, sealed, &mut |_| {}).expect("it is there");
+            (report.problem.is_some(), report.torn_tail)
+        };
+        let header = SegmentHeader {
+            cluster: 1,
+            before: ChainPoint::default(),
+        };
+        assert_eq!(look(&header.encode(), false), (false, false));
+        let mut torn = header.encode().to_vec();
+        torn[20] ^= 1;
+        torn.extend([0; 500]);
+        for unborn in [&[][..], &[0; 600], &torn] {
+            assert_eq!(look(unborn, false), (true, true));
+            assert_eq!(look(unborn, true), (true, false));
+        }
+        torn[300] = 1;
+        assert_eq!(look(&torn, false), (true, false));
+    }
 }

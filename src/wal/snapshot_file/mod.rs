@@ -125,6 +125,13 @@ impl SnapshotStore {
         Ok(store)
     }
 
+    /// The same for looking only: nothing is made, removed or finished. For a directory that another
+    /// process may be using.
+    pub fn beside(disk: Arc<dyn Disk>, data_dir: &Path) -> SnapshotStore {
+        let dir = data_dir.join("snapshot");
+        SnapshotStore { disk, dir }
+    }
+
     fn remove_unfinished(&self) -> Result<(), SnapshotError> {
         for name in self.disk.list(&self.dir).map_err(at_path(&self.dir))? {
             if name.ends_with(".tmp") {
