@@ -7,6 +7,7 @@
 
 mod given_up;
 mod list;
+mod plan;
 mod primary;
 mod replay;
 mod show;
