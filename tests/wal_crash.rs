@@ -77,6 +77,8 @@ fn a_full_disk_closes_nothing_wherever_it_is_met() {
         holds("full, truncated", &full::truncated(config));
     }
     holds("full, control file", &full::control());
+    let search = full::control_without_room();
+    holds("full, control file without reserve", &search);
     holds("full, discarded", &full::discarded());
 }
 

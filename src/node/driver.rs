@@ -33,7 +33,7 @@ use crate::replica::{
     Ack, Control, Input, Kind, LogView, Machine, MaxLag, Now, Output, Report, Standing, View,
 };
 use crate::units::{Epoch, Lsn, Micros, NodeId};
-use crate::wal::{ChainPoint, ControlFile, Fsync, Progress, Reserve, SnapshotStore};
+use crate::wal::{ChainPoint, ControlError, ControlFile, Fsync, Progress, Reserve, SnapshotStore};
 
 /// What the steward is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +73,14 @@ type Generation = (u64, Box<Control>);
 pub(super) struct PersistSlot {
     pub(super) next: Mutex<(Option<Generation>, bool)>,
     pub(super) changed: Notify,
+}
+
+impl PersistSlot {
+    /// For another try, unless something newer waits.
+    fn put_back(&self, tried: Generation) {
+        let mut next = self.next.lock().expect("the slot is only moved in and out");
+        next.0.get_or_insert(tried);
+    }
 }
 
 struct Driver {
@@ -586,6 +594,9 @@ impl Node {
     }
 }
 
+/// Until control state that had no room on the disk is stored again.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// Writes control state, one generation at a time, until the node stops or the disk fails.
 pub(super) async fn run_persister(node: Arc<Node>, mut file: ControlFile) {
     let slot = Arc::clone(&node.persist);
@@ -602,19 +613,33 @@ pub(super) async fn run_persister(node: Arc<Node>, mut file: ControlFile) {
             continue;
         };
         node.host.disk_works().await;
-        let stored = serde_json::to_vec(&control)
-            .map_err(|error| error.to_string())
-            .and_then(|bytes| file.store(&bytes).map_err(|error| error.to_string()));
+        let stored = match serde_json::to_vec(&control) {
+            Ok(bytes) => file.store(&bytes),
+            Err(why) => {
+                tracing::error!("control state cannot be written down: {why}");
+                node.unfit(Unfit::DiskFailed);
+                return node.enter([Input::StepDown(why.to_string())]);
+            }
+        };
         match stored {
             Ok(()) => {
                 node.host.observe(Seen::Durable(&control));
                 node.enter([Input::Persisted(generation)]);
             }
+            Err(why @ ControlError::NoRoom { .. }) => {
+                // What depends on it is not said (R1), until there is room.
+                tracing::error!("control state waits: {why}");
+                slot.put_back((generation, control));
+                tokio::select! {
+                    () = node.stopping.cancelled() => return,
+                    () = tokio::time::sleep(AGAIN) => {}
+                }
+            }
             Err(why) => {
                 // Never retried: what the disk holds now is not known.
                 tracing::error!("control state was not written: {why}");
                 node.unfit(Unfit::DiskFailed);
-                node.enter([Input::StepDown(why)]);
+                node.enter([Input::StepDown(why.to_string())]);
                 return;
             }
         }

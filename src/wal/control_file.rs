@@ -8,9 +8,9 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut};
 use thiserror::Error;
 
-use super::disk::{Disk, read_all, replace, replace_within};
+use super::disk::{Disk, Replacement, read_all};
 use super::guard::{Guard, Rules};
-use super::space::Reserve;
+use super::space::{Reserve, is_full};
 
 const MAGIC: &[u8; 8] = b"USTYCTL\0";
 const VERSION: u32 = 1;
@@ -29,6 +29,15 @@ pub enum ControlError {
         /// The file.
         path: PathBuf,
         /// What it said.
+        source: io::Error,
+    },
+    /// There is no room for it, not even with the reserve's. What was stored is as it was, and
+    /// storing may be tried again.
+    #[error("{}: {source}; make room there", path.display())]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// What the disk said.
         source: io::Error,
     },
     /// Written by a later version.
@@ -196,8 +205,7 @@ impl ControlFile {
         let bytes = self.encode(payload);
         for name in NAMES {
             let path = self.path(name);
-            self.put(&path, &bytes)
-                .map_err(|source| ControlError::Io { path, source })?;
+            self.put(&path, &bytes)?;
             if !self.rules.keep(Guard::R2) {
                 break;
             }
@@ -205,13 +213,29 @@ impl ControlFile {
         Ok(())
     }
 
-    fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        if self.rules.keep(Guard::R1Control) {
-            return match &self.reserve {
-                Some(reserve) => replace_within(reserve, self.disk.as_ref(), path, bytes),
-                None => replace(self.disk.as_ref(), path, bytes),
-            };
+    fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), ControlError> {
+        let at = |source| ControlError::Io {
+            path: path.to_path_buf(),
+            source,
+        };
+        if !self.rules.keep(Guard::R1Control) {
+            return self.overwrite(path, bytes).map_err(at);
         }
+        let (disk, reserve) = (self.disk.as_ref(), self.reserve.as_deref());
+        // Only here is the lack of room no failure: nothing was written yet (R3).
+        let begun = Replacement::begin(reserve, disk, path, bytes.len());
+        let begun = begun.map_err(|source| match is_full(&source) {
+            true => ControlError::NoRoom {
+                path: path.to_path_buf(),
+                source,
+            },
+            false => at(source),
+        })?;
+        begun.finish(disk, bytes).map_err(at)
+    }
+
+    /// What a mutant does.
+    fn overwrite(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let file = self.disk.open(path, true)?;
         file.set_len(0)?;
         file.write_at(bytes, 0)

@@ -81,9 +81,7 @@ pub fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
 
 /// Replaces a file as a whole: write beside it, sync, rename, sync the directory.
 pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = beside(path);
-    let file = ask_room(disk, &beside, bytes.len() as u64)?;
-    put(disk, &beside, file, path, bytes)
+    Replacement::begin(None, disk, path, bytes.len())?.finish(disk, bytes)
 }
 
 /// As [`replace`], with the reserve's room where the disk has none.
@@ -93,9 +91,41 @@ pub fn replace_within(
     path: &Path,
     bytes: &[u8],
 ) -> io::Result<()> {
-    let beside = beside(path);
-    let file = reserve.spend(|| ask_room(disk, &beside, bytes.len() as u64))?;
-    put(disk, &beside, file, path, bytes)
+    Replacement::begin(Some(reserve), disk, path, bytes.len())?.finish(disk, bytes)
+}
+
+/// A file about to be replaced: it has room, and nothing was written.
+pub(super) struct Replacement<'a> {
+    path: &'a Path,
+    beside: PathBuf,
+    file: Box<dyn DiskFile>,
+}
+
+impl<'a> Replacement<'a> {
+    /// Asks for room. What fails here has changed nothing.
+    pub(super) fn begin(
+        reserve: Option<&Reserve>,
+        disk: &dyn Disk,
+        path: &'a Path,
+        bytes: usize,
+    ) -> io::Result<Replacement<'a>> {
+        let beside = beside(path);
+        let ask = || ask_room(disk, &beside, bytes as u64);
+        let file = match reserve {
+            Some(reserve) => reserve.spend(ask)?,
+            None => ask()?,
+        };
+        Ok(Replacement { path, beside, file })
+    }
+
+    /// Write, sync, rename, sync the directory.
+    pub(super) fn finish(self, disk: &dyn Disk, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_at(bytes, 0)?;
+        self.file.sync_data()?;
+        drop(self.file);
+        disk.rename(&self.beside, self.path)?;
+        disk.sync_dir(self.path.parent().unwrap_or(Path::new(".")))
+    }
 }
 
 fn beside(path: &Path) -> PathBuf {
@@ -117,20 +147,6 @@ pub(super) fn ask_room(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<B
         let _ = disk.remove(path);
     }
     room.map(|()| file)
-}
-
-fn put(
-    disk: &dyn Disk,
-    beside: &Path,
-    file: Box<dyn DiskFile>,
-    path: &Path,
-    bytes: &[u8],
-) -> io::Result<()> {
-    file.write_at(bytes, 0)?;
-    file.sync_data()?;
-    drop(file);
-    disk.rename(beside, path)?;
-    disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
 /// The machine's own file system.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use understudy::units::{Epoch, Lsn, Millis};
 use understudy::wal::sim_disk::SimDisk;
 use understudy::wal::{
-    AppendError, AppendRawError, ControlFile, Disk, EditError, Kind, Loaded, LogConfig,
-    RESERVE_BYTES, Reserve, is_full,
+    AppendError, AppendRawError, ControlError, ControlFile, Disk, EditError, Kind, Loaded,
+    LogConfig, RESERVE_BYTES, Reserve, is_full,
 };
 
 use super::search::Search;
@@ -87,7 +87,9 @@ fn promise(bench: &Bench) -> Promise {
 pub fn goes_on(config: LogConfig, next: Next) -> Search {
     let mut search = Search::default();
     let (mut refused, mut stuck) = (0, 0);
-    for capacity in (0..=all_it_takes(config, next)).step_by(13) {
+    let most = all_it_takes(config, next);
+    let step = (most / 120).max(11) as usize;
+    for capacity in (0..=most).step_by(step) {
         let full = disk();
         full.set_capacity(Some(capacity));
         let bench = open(&full, config).expect("an empty log asks for no room");
@@ -263,6 +265,47 @@ pub fn control() -> Search {
             Ok(())
         })();
         if !search.look(|| format!("{payload_bytes} bytes"), found) {
+            return search;
+        }
+    }
+    search
+}
+
+/// Where not even the reserve does, what was stored stays, and storing goes on when there is room.
+pub fn control_without_room() -> Search {
+    let mut search = Search::default();
+    for capacity_left in (0..=400).step_by(10) {
+        let full = disk();
+        let shared: Arc<dyn Disk> = Arc::new(full.clone());
+        let found = (|| {
+            let load = |disk: Arc<dyn Disk>| {
+                ControlFile::load(disk, Path::new(DIR)).map_err(|error| error.to_string())
+            };
+            let (mut file, _) = load(Arc::clone(&shared))?;
+            file.store(b"old").map_err(|error| error.to_string())?;
+            full.set_capacity(Some(full.used_bytes() + capacity_left));
+            let new = vec![1; 300];
+            match file.store(&new) {
+                Ok(()) => return Ok(()),
+                Err(ControlError::NoRoom { .. }) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+            // A start that has to mend a copy needs room for it, too.
+            let image = full.after_crash(capacity_left);
+            image.set_capacity(None);
+            let (_, loaded) = load(Arc::new(image))?;
+            if loaded != Loaded::Found(b"old".to_vec()) && loaded != Loaded::Found(new.clone()) {
+                return Err(format!("{loaded:?}"));
+            }
+            full.set_capacity(None);
+            file.store(&new).map_err(|error| error.to_string())?;
+            let (_, loaded) = load(Arc::new(full.after_crash(capacity_left)))?;
+            match loaded == Loaded::Found(new) {
+                true => Ok(()),
+                false => Err(format!("then {loaded:?}")),
+            }
+        })();
+        if !search.look(|| format!("{capacity_left} bytes left"), found) {
             return search;
         }
     }

@@ -121,10 +121,14 @@ impl SnapshotWriter {
     /// Completes it, its walk having ended at `end`, and makes it durable. It does not count yet.
     pub fn seal(self, end: Lsn) -> Result<SealedSnapshot, SnapshotError> {
         let footer = Footer { end, ..self.so_far };
-        self.file
-            .write_at(&footer.encode(self.header_crc), footer.at)
-            .and_then(|()| self.file.sync_data())
-            .map_err(at_path(&self.path))?;
+        let written = self
+            .file
+            .write_at(&footer.encode(self.header_crc), footer.at);
+        if let Err(error) = written.and_then(|()| self.file.sync_data()) {
+            // On a full disk it would take the room that is lacking, until the next attempt.
+            let _ = self.disk.remove(&self.path);
+            return Err(at_path(&self.path)(error));
+        }
         Ok(SealedSnapshot {
             disk: self.disk,
             dir: self.dir,

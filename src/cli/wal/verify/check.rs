@@ -29,7 +29,9 @@ pub(super) fn control(path: &Path) -> std::io::Result<Checked> {
             checked.problem = Some("it is missing".to_owned());
         }
         Ok(None) => checked.problem = Some("it is not whole (checksum mismatch)".to_owned()),
-        Err(ControlError::Io { source, .. }) => return Err(source),
+        Err(ControlError::Io { source, .. } | ControlError::NoRoom { source, .. }) => {
+            return Err(source);
+        }
         Err(error @ ControlError::Version { .. }) => checked.problem = Some(error.to_string()),
     }
     Ok(checked)
