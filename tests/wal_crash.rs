@@ -3,6 +3,8 @@
 
 #[path = "wal/mend.rs"]
 mod mend;
+#[path = "wal/full.rs"]
+mod full;
 #[path = "wal/snapshot.rs"]
 mod snapshot;
 mod wal;
@@ -14,7 +16,7 @@ use understudy::units::{Epoch, Lsn, Millis};
 use understudy::wal::sim_disk::SimDisk;
 use understudy::wal::{ChainPoint, ControlFile, Disk, Kind, Loaded, SnapshotKey};
 use wal::search::{Search, configs, rot};
-use wal::{DIR, Story, config, control, disk, first_history, full, open, search};
+use wal::{DIR, Story, config, control, disk, first_history, open, search};
 
 fn holds(name: &str, search: &Search) {
     println!("{name}: {} disks", search.disks);

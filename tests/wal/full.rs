@@ -10,9 +10,10 @@ use understudy::wal::{
     LogConfig, RESERVE_BYTES, Reserve, is_full,
 };
 
-use super::search::Search;
-use super::{
-    Bench, DIR, Promise, as_sent, check, contents, disk, first_history, go_on, kind_of, open,
+use crate::wal::search::Search;
+use crate::wal::{
+    Bench, DIR, Promise, as_sent, check, config, contents, disk, first_history, go_on, kind_of,
+    open,
 };
 
 /// Records of a story.
@@ -318,7 +319,7 @@ pub fn discarded() -> Search {
     let mut search = Search::default();
     let config = LogConfig {
         segment_bytes: 8 << 20,
-        ..super::config()
+        ..config()
     };
     for records in [1_u64, 30, 60] {
         let full = disk();

@@ -2,7 +2,6 @@
 //! on one thread: the same faults and seeds give the same disk every time.
 
 pub mod control;
-pub mod full;
 pub mod search;
 
 use std::path::Path;
