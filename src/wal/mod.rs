@@ -23,6 +23,7 @@ mod segment;
 pub mod sim_disk;
 mod snapshot_file;
 mod space;
+mod spare;
 mod state;
 mod stepped;
 mod writer;
