@@ -8,7 +8,7 @@ use understudy::cli::local_cluster::Plan;
 use crate::common::{Lab, PATIENCE, long, text, understudy, until};
 
 /// LSN of the oldest record that a log still has, by its first segment's name.
-fn oldest_lsn(data_dir: &Path) -> u64 {
+pub fn oldest_lsn(data_dir: &Path) -> u64 {
     let segments = std::fs::read_dir(data_dir.join("wal")).expect("it has a log");
     let names = segments.map(|entry| entry.expect("it is readable").file_name());
     let first = names.filter_map(|name| name.to_str()?.strip_suffix(".wal")?.parse().ok());

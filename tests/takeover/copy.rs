@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use understudy::cli::local_cluster::Plan;
 
 use crate::blank::wipe;
+use crate::catch_up::oldest_lsn;
 use crate::common::{Lab, PATIENCE, until};
 
 const VALUES: u64 = 4000;
@@ -34,7 +35,8 @@ fn part(lab: &mut Lab, id: u32) -> Option<(PathBuf, u64)> {
 fn a_copy_that_broke_off_goes_on_where_it_was() {
     let (mut lab, primary) = Lab::start(Plan {
         more_toml: "[limits]\ncopy_rate = \"1 MiB\"\n\
-                    [wal]\nsegment_size = \"256 KiB\"\nretain = \"512 KiB\"\n"
+                    [wal]\nsegment_size = \"256 KiB\"\nretain = \"512 KiB\"\n\
+                    standby_retain = \"512 KiB\"\n"
             .to_owned(),
         ..Plan::pair_with_witness("t")
     });
@@ -51,6 +53,11 @@ fn a_copy_that_broke_off_goes_on_where_it_was() {
         pipe.query::<()>(&mut client)
             .expect("the primary goes on alone");
     }
+    // Where the log is all there, no copy is needed.
+    let dir = lab.data_dir(primary);
+    until("a log that begins later", || {
+        (oldest_lsn(&dir) > 1).then_some(())
+    });
     lab.cluster.start(standby).expect("it starts");
     let wanted = 1_500_000;
     let (path, _) = until("a good piece of the copy", || {
