@@ -277,8 +277,8 @@ fn the_frames_of_a_copy_are_pinned() {
     golden.extend_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(wire(Epoch(7), &offer)[..], golden[..]);
     let wanted = StreamMessage::SnapshotWanted { offset: 5 };
-    let mut golden = vec![8, 0, 0, 0, 48, 7, 0, 0, 0, 0, 0, 0, 0];
-    golden.extend_from_slice(&[0x6b, 0x91, 0x1d, 0xe8]);
+    let mut golden = vec![8, 0, 0, 0, 43, 7, 0, 0, 0, 0, 0, 0, 0];
+    golden.extend_from_slice(&[0x0c, 0x1c, 0xc6, 0x4a]);
     golden.extend_from_slice(&[5, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(wire(Epoch(7), &wanted)[..], golden[..]);
 }

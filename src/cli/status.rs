@@ -256,7 +256,7 @@ mod tests {
           "appended_lsn":null,"lag":null,"lag_records":null,"vote":true,"in_rule":false,
           "http_addr":"127.0.0.1:7381","connected":false,"fit":false},
          {"name":"2","id":2,"role":"leader","state":"running","kind":"data","epoch":7,"lag":0,
-          "appended_lsn":912,"synced_lsn":911,"released_lsn":910,"applied_lsn":910,"lag_records":0,
+          "appended_lsn":912,"synced_lsn":911,"released_lsn":910,"applied_lsn":910,"proven_equal_lsn":905,"lag_records":0,
           "lag_ms":0,"lease_ms":431,"vote":true,"in_rule":true,"client_addr":"10.0.0.2:7379",
           "connected":true,"self":true}]}"#;
 
@@ -295,13 +295,13 @@ mod tests {
         let full = "DISK FULL for 12 s, 70 kB free: it serves reads";
         assert!(text.contains(full), "{text}");
         assert!(text.contains("node 1 would not take over now: it is out of disk"));
-        let expected = "2 primary running 7 912 911 910 910 0 0 0 431 yes yes 10.0.0.2:7379";
+        let expected = "2 primary running 7 912 911 910 910 905 0 0 0 431 yes yes 10.0.0.2:7379";
         assert_eq!(
             row(&text, "2 "),
             expected.split(' ').collect::<Vec<_>>(),
             "{text}"
         );
-        let expected = "1 replica unreachable - - - - - - - - - yes no -";
+        let expected = "1 replica unreachable - - - - - - - - - - yes no -";
         assert_eq!(
             row(&text, "1 "),
             expected.split(' ').collect::<Vec<_>>(),
