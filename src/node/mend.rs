@@ -121,7 +121,10 @@ impl Asker<'_> {
                     let now = self.host.boot_time();
                     if now.since(said) >= SAY_EVERY {
                         said = now;
-                        tracing::error!("LSN {first} to {last} are still missing: {why}");
+                        tracing::error!(
+                            "LSN {first} to {last} are still missing: {why}. If no member keeps them any \
+                             more, move this node's data directory away and let it take a copy"
+                        );
                     }
                 }
             }

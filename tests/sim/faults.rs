@@ -394,6 +394,19 @@ pub fn revive(cluster: &Arc<Cluster>, place: u32) {
     }
 }
 
+/// A node that still waits for records that its rotten disk lost gets a blank one, as its message
+/// says: the others may have let go of them.
+pub fn replace_unmendable(cluster: &Arc<Cluster>) {
+    for place in cluster.places() {
+        let waits = cluster.fate(place) == Fate::Runs && cluster.node(place).is_none();
+        if waits && cluster.with(place, |machine| std::mem::take(&mut machine.rotten)) {
+            cluster.kill(place);
+            cluster.replace_disk(place);
+            cluster.start(place);
+        }
+    }
+}
+
 /// A node that refuses to start because of what it found on its disk gets a blank one.
 pub fn mind_refusals(cluster: &Arc<Cluster>) {
     for place in cluster.places() {

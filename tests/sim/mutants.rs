@@ -8,10 +8,10 @@ use understudy::node::Guard;
 use super::cluster::Shape;
 use super::run::{SHAPES, run};
 
-/// Runs seeds of every shape, in turn, until the missing rule shows.
-fn is_caught(without: Guard) {
+/// Runs seeds of these shapes, in turn, until the missing rule shows.
+fn is_caught(without: Guard, shapes: &[Shape]) {
     for seed in 0..4000 {
-        let shape = SHAPES[seed as usize % SHAPES.len()];
+        let shape = shapes[seed as usize % shapes.len()];
         let verdict = run(
             Shape {
                 without: Some(without),
@@ -29,20 +29,24 @@ fn is_caught(without: Guard) {
     panic!("without {without:?} 4000 seeds are clean: an oracle is missing");
 }
 
+/// A snapshot ends beyond a fork only where a takeover may lose what was released. It is loaded only
+/// by the next start: in a mixture of all shapes 4,000 seeds were sometimes too few.
+const LOSSY: [Shape; 1] = [SHAPES[5]];
+
 macro_rules! mutants {
-    ($($name:ident: $guard:ident,)*) => {
+    ($($name:ident: $guard:ident in $shapes:expr,)*) => {
         $(#[test]
         fn $name() {
-            is_caught(Guard::$guard);
+            is_caught(Guard::$guard, $shapes);
         })*
     };
 }
 
 mutants! {
-    without_r18_replies_without_a_lease: R18,
-    without_r19_a_deposed_primary_is_read: R19,
-    without_r28_repaired_keys_are_shown_too_early: R28,
-    without_r29_a_snapshot_beyond_the_fork: R29,
-    without_r30_a_snapshot_of_the_unreleased: R30,
-    without_r32_what_was_read_is_not_waited_for: R32,
+    without_r18_replies_without_a_lease: R18 in &SHAPES,
+    without_r19_a_deposed_primary_is_read: R19 in &SHAPES,
+    without_r28_repaired_keys_are_shown_too_early: R28 in &SHAPES,
+    without_r29_a_snapshot_beyond_the_fork: R29 in &LOSSY,
+    without_r30_a_snapshot_of_the_unreleased: R30 in &SHAPES,
+    without_r32_what_was_read_is_not_waited_for: R32 in &SHAPES,
 }

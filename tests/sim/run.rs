@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::clients::{Client, Record};
 use super::cluster::{Cluster, Shape};
-use super::faults::{Counts, Nemesis, mind_refusals, revive};
+use super::faults::{Counts, Nemesis, mind_refusals, replace_unmendable, revive};
 use super::history;
 use super::oracle::Sums;
 use super::process::Fate;
@@ -24,7 +24,7 @@ pub const SHAPES: [Shape; 6] = [
         cluster: "mode = 'semi-sync'\nlevel = 'synced'",
         refused_is_dead: true,
         scrub_secs: 600,
-        segment_bytes: None,
+        segment_bytes: Some(16 << 10),
         #[cfg(feature = "mutants")]
         without: None,
     },
@@ -35,7 +35,7 @@ pub const SHAPES: [Shape; 6] = [
         cluster: "mode = 'sync'",
         refused_is_dead: false,
         scrub_secs: 600,
-        segment_bytes: None,
+        segment_bytes: Some(16 << 10),
         #[cfg(feature = "mutants")]
         without: None,
     },
@@ -46,7 +46,7 @@ pub const SHAPES: [Shape; 6] = [
         cluster: "mode = 'sync'",
         refused_is_dead: true,
         scrub_secs: 600,
-        segment_bytes: None,
+        segment_bytes: Some(16 << 10),
         #[cfg(feature = "mutants")]
         without: None,
     },
@@ -57,7 +57,7 @@ pub const SHAPES: [Shape; 6] = [
         cluster: "mode = 'semi-sync'\nlevel = 'synced'",
         refused_is_dead: false,
         scrub_secs: 600,
-        segment_bytes: None,
+        segment_bytes: Some(16 << 10),
         #[cfg(feature = "mutants")]
         without: None,
     },
@@ -68,7 +68,7 @@ pub const SHAPES: [Shape; 6] = [
         cluster: "mode = 'semi-sync'",
         refused_is_dead: true,
         scrub_secs: 600,
-        segment_bytes: None,
+        segment_bytes: Some(16 << 10),
         #[cfg(feature = "mutants")]
         without: None,
     },
@@ -79,7 +79,7 @@ pub const SHAPES: [Shape; 6] = [
         cluster: "mode = 'async'\nmax_lag = 20\nmax_loss = 20",
         refused_is_dead: true,
         scrub_secs: 600,
-        segment_bytes: None,
+        segment_bytes: Some(16 << 10),
         #[cfg(feature = "mutants")]
         without: None,
     },
@@ -275,6 +275,7 @@ async fn trial(
                 return true;
             }
             cluster.replace_lost();
+            replace_unmendable(cluster);
         }
         false
     };

@@ -24,6 +24,14 @@ fn words(text: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// With segments that are large beside what a story writes.
+fn roomy(shape: Shape) -> Shape {
+    Shape {
+        segment_bytes: None,
+        ..shape
+    }
+}
+
 pub async fn begun_with(shape: Shape) -> (Arc<Cluster>, u32) {
     let cluster = Cluster::new(shape, 7, true);
     for place in cluster.places() {
@@ -280,7 +288,7 @@ async fn says_misconf(cluster: &Cluster, place: u32) {
 #[test]
 fn a_full_primary_hands_over_and_stands_no_more_until_it_has_room() {
     in_virtual_time(8, async {
-        let (cluster, first) = begun_with(SHAPES[0]).await;
+        let (cluster, first) = begun_with(roomy(SHAPES[0])).await;
         let second = 3 - first;
         fill_disk(&cluster, first);
         let (taken, last) = write_much(&cluster, first, "a").await;
@@ -323,7 +331,7 @@ fn a_full_primary_hands_over_and_stands_no_more_until_it_has_room() {
 #[test]
 fn where_every_disk_is_full_one_of_them_still_takes_over() {
     in_virtual_time(9, async {
-        let (cluster, first) = begun_with(SHAPES[1]).await;
+        let (cluster, first) = begun_with(roomy(SHAPES[1])).await;
         for place in 1..=3 {
             fill_disk(&cluster, place);
         }
@@ -369,9 +377,9 @@ fn a_primary_whose_sync_stalls_hands_over_unless_nobody_could_take_over() {
         data: 1,
         witnesses: 0,
         cluster: "mode = 'async'",
-        ..SHAPES[0]
+        ..roomy(SHAPES[0])
     };
-    for (shape, hands_over) in [(SHAPES[1], true), (alone, false)] {
+    for (shape, hands_over) in [(roomy(SHAPES[1]), true), (alone, false)] {
         in_virtual_time(10, async move {
             let (cluster, primary) = begun_with(shape).await;
             at_primary(&cluster, primary, &["SET a 1"]).await;
