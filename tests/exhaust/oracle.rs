@@ -105,7 +105,9 @@ impl World {
         let same = old.reign.as_ref().filter(|old| old.epoch == reign.epoch);
         let version = same.map_or(1, |old| old.version.max(1));
         let changes = reign.version.saturating_sub(version) as u8;
-        self.spent.changes = self.spent.changes.saturating_add(changes);
+        // It wraps: without R5OneProposal a primary sends hundreds of versions in one step, and such
+        // runs are to go on. With the rule a step sends one.
+        self.spent.changes = self.spent.changes.wrapping_add(changes);
         if self.spent.wipes > 0 {
             self.note_rule(store, i)?;
         }
