@@ -368,31 +368,40 @@ pub(super) async fn scrub_memory(node: Arc<Node>) {
     if pass.is_zero() {
         return;
     }
-    let pause = (pass / Keyspace::SCRUB_PARTS as u32).max(Duration::from_micros(50));
+    // A timer is no finer than a millisecond: where parts are due more often, several at a time.
+    let pause = (pass / Keyspace::SCRUB_PARTS as u32).max(Duration::from_millis(10));
+    let parts = Keyspace::SCRUB_PARTS as u128 * pause.as_micros() / pass.as_micros().max(1);
     loop {
         tokio::time::sleep(pause).await;
-        let gate = node.gate_now();
-        if gate.stopping {
+        if node.gate_now().stopping {
             return;
         }
-        let part = {
-            let mut board = node.digests.board();
-            let part = board.part;
-            board.part = (part + 1) % Keyspace::SCRUB_PARTS;
-            part
-        };
-        if node.quarantined.load(Ordering::Acquire) || node.store.read().keyspace.is_sound(part) {
-            continue;
+        for _ in 0..=parts {
+            scrub_part(&node);
         }
-        let why = "this node's memory does not hold what was written to it";
-        Stats::add(&node.stats.memory_errors, 1);
-        if gate.is_primary() {
-            step_down(&node, why);
-        } else {
-            tracing::error!("{why}; building the keyspace again from snapshot and log");
-            quarantine(&node);
-            node.order(Order::Rebuild);
-        }
+    }
+}
+
+/// Adds up the next part.
+fn scrub_part(node: &Arc<Node>) {
+    let gate = node.gate_now();
+    let part = {
+        let mut board = node.digests.board();
+        let part = board.part;
+        board.part = (part + 1) % Keyspace::SCRUB_PARTS;
+        part
+    };
+    if node.quarantined.load(Ordering::Acquire) || node.store.read().keyspace.is_sound(part) {
+        return;
+    }
+    let why = "this node's memory does not hold what was written to it";
+    Stats::add(&node.stats.memory_errors, 1);
+    if gate.is_primary() {
+        step_down(node, why);
+    } else {
+        tracing::error!("{why}; building the keyspace again from snapshot and log");
+        quarantine(node);
+        node.order(Order::Rebuild);
     }
 }
 
