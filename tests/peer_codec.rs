@@ -11,10 +11,10 @@ use understudy::peer::frame::{
 use understudy::peer::stream::MAX_HISTORY_ENTRIES;
 use understudy::peer::{
     Ack, ConnectionKind, ControlError, Follow, Frame, FrameDecoder, FrameError, FrameKind, Hello,
-    HelloError, Matched, SnapshotOffer, StreamError, StreamMessage, VersionRange, control,
+    HelloError, Matched, StreamError, StreamMessage, VersionRange, control,
 };
 use understudy::units::{Epoch, Lsn, Millis, NodeId};
-use understudy::wal::ChainPoint;
+use understudy::wal::{ChainPoint, SnapshotKey};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Sample {
@@ -100,7 +100,7 @@ fn message() -> impl Strategy<Value = StreamMessage> {
         ),
         lsn().prop_map(|from| StreamMessage::Ready { from }),
         (lsn(), lsn(), any::<u64>(), any::<u64>()).prop_map(|(begin, end, bytes, id)| {
-            let offer = SnapshotOffer {
+            let offer = SnapshotKey {
                 begin,
                 end,
                 bytes,
@@ -263,7 +263,7 @@ fn the_frame_format_is_pinned() {
 
 #[test]
 fn the_frames_of_a_copy_are_pinned() {
-    let offer = StreamMessage::SnapshotOffer(SnapshotOffer {
+    let offer = StreamMessage::SnapshotOffer(SnapshotKey {
         begin: Lsn(1),
         end: Lsn(2),
         bytes: 3,

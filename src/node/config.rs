@@ -9,7 +9,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::amounts;
-use crate::peer::Secret;
+use crate::peer::{Identity, Secret, VersionRange};
 use crate::replica::{Kind, Level, MaxLag, MaxLoss, Member, Mode};
 use crate::units::{Micros, NodeId};
 use crate::wal::Fsync;
@@ -624,6 +624,28 @@ impl Settings {
     /// A member's settings.
     pub fn member(&self, id: NodeId) -> Option<&MemberSettings> {
         self.members.iter().find(|member| member.member.id == id)
+    }
+
+    /// The other members with a log.
+    pub fn other_data_nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let members = self.members.iter().map(|member| &member.member);
+        let others = members.filter(|member| member.kind == Kind::Data && member.id != self.id);
+        others.map(|member| member.id)
+    }
+
+    /// Who this node is, for a handshake.
+    pub(super) fn identity(&self, cluster_id: u128, incarnation: u64, process: u64) -> Identity {
+        Identity {
+            cluster_id,
+            cluster_name: self.name.clone(),
+            node: self.id,
+            process_incarnation: process,
+            membership_incarnation: incarnation,
+            membership_version: 0,
+            features: 0,
+            versions: VersionRange::THIS_BUILD,
+            secret: self.secret.clone(),
+        }
     }
 
     /// What this node stores.

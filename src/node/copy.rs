@@ -15,12 +15,12 @@ use bytes::Bytes;
 use super::driver::Node;
 use super::fitness::Unfit;
 use super::follow::{give_up, may_give_up_log};
-use super::lead::{StreamEnd, StreamReader, StreamWriter, next};
 use super::repair;
 use super::snapshots::{self, Offered, Pace};
 use super::stats::Stats;
 use super::store::NEVER;
-use crate::peer::{SnapshotOffer, StreamMessage};
+use super::stream::{StreamEnd, StreamReader, StreamWriter, next};
+use crate::peer::StreamMessage;
 use crate::units::{Epoch, Lsn, Micros, NodeId};
 use crate::wal::{Reader, SnapshotKey, SnapshotReceiver};
 
@@ -55,19 +55,8 @@ pub(super) async fn send_snapshot(
         .host
         .blocking(|| node.snapshots.reader(&offered.path))
         .map_err(other)?;
-    let key = file.info().key();
-    let SnapshotKey {
-        begin,
-        end,
-        bytes,
-        id,
-    } = key;
-    let offer = SnapshotOffer {
-        begin,
-        end,
-        bytes,
-        id,
-    };
+    let offer = file.info().key();
+    let bytes = offer.bytes;
     writer.push(epoch, &StreamMessage::SnapshotOffer(offer))?;
     writer.flush().await?;
     let mut offset = match next(reader).await? {
@@ -112,7 +101,7 @@ pub(super) async fn take_snapshot(
     (reader, writer): (&mut StreamReader, &mut StreamWriter),
     primary: NodeId,
     epoch: Epoch,
-    offer: &SnapshotOffer,
+    offer: &SnapshotKey,
 ) -> Result<Lsn, StreamEnd> {
     if node.store.log().end().lsn > offer.begin {
         may_give_up_log(
@@ -121,15 +110,9 @@ pub(super) async fn take_snapshot(
         )?;
     }
     node.unfit(Unfit::Copying);
-    let key = SnapshotKey {
-        begin: offer.begin,
-        end: offer.end,
-        bytes: offer.bytes,
-        id: offer.id,
-    };
     let mut receiver = node
         .host
-        .blocking(|| node.snapshots.receive(key))
+        .blocking(|| node.snapshots.receive(*offer))
         .map_err(other)?;
     let offset = receiver.held();
     tracing::info!(
@@ -147,7 +130,7 @@ async fn receive(
     node: &Arc<Node>,
     reader: &mut StreamReader,
     epoch: Epoch,
-    offer: &SnapshotOffer,
+    offer: &SnapshotKey,
     receiver: &mut SnapshotReceiver,
 ) -> Result<(), StreamEnd> {
     let (began, first) = (node.host.boot_time(), receiver.held());

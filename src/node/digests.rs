@@ -27,7 +27,7 @@ use super::links::Word;
 use super::stats::Stats;
 use super::store::Compared;
 use crate::keyspace::Keyspace;
-use crate::replica::{Input, Kind};
+use crate::replica::Input;
 use crate::units::{Epoch, Lsn, Micros, NodeId};
 
 /// Digests of the last rounds that are remembered: some seconds.
@@ -136,14 +136,6 @@ pub(super) async fn run(node: Arc<Node>) {
     }
 }
 
-/// The other data nodes, while there is anything to compare with them.
-fn standbys(node: &Node) -> impl Iterator<Item = NodeId> {
-    let members = node.settings.members.iter();
-    let data = members.filter(|member| member.member.kind == Kind::Data);
-    data.map(|member| member.member.id)
-        .filter(|id| *id != node.id())
-}
-
 fn say(node: &Arc<Node>, epoch: Epoch) {
     let Some((at, digest)) = node.store.digest() else {
         return;
@@ -171,7 +163,7 @@ fn say(node: &Arc<Node>, epoch: Epoch) {
         }
         board.proven.insert(node.id(), lsn);
     }
-    for standby in standbys(node) {
+    for standby in node.settings.other_data_nodes() {
         tell(node, standby, Word::Digest { epoch, lsn, digest });
     }
 }

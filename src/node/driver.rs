@@ -28,7 +28,7 @@ use super::retention::Retention;
 use super::scrub::Scrub;
 use super::stats::Stats;
 use super::store::Store;
-use crate::peer::{Identity, VersionRange};
+use crate::peer::Identity;
 use crate::replica::{
     Ack, Control, Input, Kind, LogView, Machine, MaxLag, Now, Output, Report, Standing, View,
 };
@@ -322,17 +322,8 @@ impl Node {
     /// Who this node is, for a handshake.
     pub(super) fn identity(&self) -> Identity {
         let gate = self.gate_now();
-        Identity {
-            cluster_id: gate.cluster,
-            cluster_name: self.settings.name.clone(),
-            node: self.settings.id,
-            process_incarnation: self.process,
-            membership_incarnation: gate.incarnation,
-            membership_version: 0,
-            features: 0,
-            versions: VersionRange::THIS_BUILD,
-            secret: self.settings.secret.clone(),
-        }
+        self.settings
+            .identity(gate.cluster, gate.incarnation, self.process)
     }
 
     fn log_view(&self) -> LogView {

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::driver::Node;
-use crate::replica::{Kind, Standing, View};
+use crate::replica::{Standing, View};
 use crate::units::{Epoch, Lsn, NodeId};
 
 /// How much would be lost. `None`: not known, as after a restart until a standby was heard.
@@ -79,7 +79,7 @@ impl Node {
         if view.standing != Standing::Primary {
             return None;
         }
-        let others: Vec<NodeId> = self.other_data_nodes().collect();
+        let others: Vec<NodeId> = self.settings.other_data_nodes().collect();
         let held = self.heard().surely_held(view, self.id(), &others)?;
         let records = view.released.records_since(held);
         if records == 0 {
@@ -100,19 +100,12 @@ impl Node {
             ms: since.map(|since| now.0.saturating_sub(since.0)),
         })
     }
-
-    /// The other members with a log.
-    pub(super) fn other_data_nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
-        let members = self.settings.members.iter().map(|member| &member.member);
-        let others = members.filter(|member| member.kind == Kind::Data);
-        others.map(|member| member.id).filter(|id| *id != self.id())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replica::{Level, RecordedRule, Rule, RuleId, StandbyView, Voter};
+    use crate::replica::{Kind, Level, RecordedRule, Rule, RuleId, StandbyView, Voter};
 
     fn rule(members: &[u32], voters: &[u32]) -> RecordedRule {
         let voter = |id: &u32| Voter {

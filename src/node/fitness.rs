@@ -43,11 +43,6 @@ impl Node {
         self.change_fitness(|reasons| reasons.insert(why));
     }
 
-    /// Whether this reason stands now.
-    pub(super) fn is_unfit_for(&self, why: Unfit) -> bool {
-        self.unfit_reasons().contains(&why)
-    }
-
     /// The reason is gone; others may be left.
     pub(super) fn fit_again(&self, why: Unfit) {
         self.change_fitness(|reasons| reasons.remove(&why));

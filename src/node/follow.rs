@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -10,24 +9,19 @@ use tokio::sync::mpsc;
 use super::copy::take_snapshot;
 use super::driver::{News, Node};
 use super::guard::Guard;
-use super::lead::{StreamEnd, StreamReader, StreamWriter, next};
 use super::repair::{self, Undo};
 use super::reports::{Acknowledged, ExactLoss};
 use super::stats::Stats;
 use super::store::NEVER;
+use super::stream::{StreamEnd, StreamReader, StreamWriter, next, open};
 use crate::keyspace::Keyspace;
-use crate::peer::{self, ConnectionKind, Follow, Matched, StreamMessage, connect};
+use crate::peer::{self, Follow, Matched, StreamMessage};
 use crate::replica::Input;
 use crate::units::{Epoch, Lsn, NodeId};
 use crate::wal::{AppendRawError, ChainPoint, Discarded};
 
-const PATIENCE: Duration = Duration::from_secs(1);
-
 /// A full standby that has room for less than that does not ask for records.
 const LEAST_ROOM_BYTES: u64 = 16 << 10;
-
-/// Longest time that a stream's bytes may stay unacknowledged.
-const STREAM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Follows the primary of this epoch until the stream ends. Dropped at any await point it leaves
 /// nothing half done: every change of log and keyspace happens between two of them.
@@ -39,7 +33,13 @@ pub(super) async fn follow(
     if !wait_for_room(node, primary, epoch).await {
         return Ok(());
     }
-    let (mut reader, mut writer) = open(node, primary).await?;
+    let (mut reader, mut writer) = open(
+        node.host.as_ref(),
+        &node.settings,
+        &node.identity(),
+        primary,
+    )
+    .await?;
     writer.push(epoch, &StreamMessage::Follow(describe(node)))?;
     writer.flush().await?;
     let from = match next(&mut reader).await? {
@@ -98,32 +98,6 @@ async fn other_leader(node: &Node, primary: NodeId, epoch: Epoch) {
     let differs = |gate: &super::gate::Gate| gate.following != Some((primary, epoch));
     // The gate lives as long as the node.
     let _ = gate.wait_for(differs).await;
-}
-
-async fn open(node: &Node, primary: NodeId) -> Result<(StreamReader, StreamWriter), StreamEnd> {
-    let other = |error: &dyn std::fmt::Display| StreamEnd::Other(error.to_string());
-    let Some(member) = node.settings.member(primary) else {
-        return Err(StreamEnd::Other(format!(
-            "node {primary} is not in this node's configuration"
-        )));
-    };
-    let network = node.host.network();
-    let socket = network
-        .dial(&member.peer_addr, PATIENCE, STREAM_PATIENCE)
-        .await
-        .map_err(|error| other(&error))?;
-    let identity = node.identity();
-    let (_, reader, writer) = connect(
-        socket.reader,
-        socket.writer,
-        &identity,
-        ConnectionKind::Stream,
-        primary,
-        PATIENCE,
-    )
-    .await
-    .map_err(|error| other(&error))?;
-    Ok((reader, writer))
 }
 
 fn describe(node: &Node) -> Follow {

@@ -4,55 +4,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::copy::send_snapshot;
 use super::driver::Node;
 use super::mend;
-use crate::peer::{
-    Follow, FramedReader, FramedWriter, Matched, PeerInfo, ReadError, ReadHalf, StreamError,
-    StreamMessage, WriteError, WriteHalf, frame::MAX_REPAIR_BATCH_BYTES,
-};
+use super::stream::{StreamEnd, StreamReader, StreamWriter, next};
+use crate::peer::{Follow, Matched, PeerInfo, StreamMessage, frame::MAX_REPAIR_BATCH_BYTES};
 use crate::replica::{Ack, Input};
 use crate::units::{Epoch, Lsn, NodeId};
-use crate::wal::{EditError, NoReader, Reader};
+use crate::wal::{NoReader, Reader};
 
 /// Bytes of records per frame.
 const BATCH_BYTES: usize = 1 << 20;
-
-/// Why a stream ended.
-#[derive(Debug, Error)]
-pub(super) enum StreamEnd {
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error(transparent)]
-    Write(#[from] WriteError),
-    #[error(transparent)]
-    Message(#[from] StreamError),
-    #[error("reading the log failed: {0}")]
-    Log(#[from] std::io::Error),
-    #[error(transparent)]
-    Edit(#[from] EditError),
-    #[error(transparent)]
-    NoReader(#[from] NoReader),
-    #[error("{0}")]
-    Other(String),
-}
-
-pub(super) type StreamReader = FramedReader<ReadHalf>;
-pub(super) type StreamWriter = FramedWriter<WriteHalf>;
-
-/// The next message; an orderly end is an end, too.
-pub(super) async fn next(reader: &mut StreamReader) -> Result<(Epoch, StreamMessage), StreamEnd> {
-    match reader.next().await? {
-        Some(frame) => {
-            let epoch = frame.epoch;
-            Ok((epoch, StreamMessage::decode(frame)?))
-        }
-        None => Err(StreamEnd::Other("the other side closed the stream".into())),
-    }
-}
 
 pub(super) async fn serve(
     node: Arc<Node>,

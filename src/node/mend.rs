@@ -15,16 +15,10 @@ use bytes::{Bytes, BytesMut};
 use super::config::Settings;
 use super::driver::Node;
 use super::host::Host;
-use super::lead::{StreamEnd, StreamReader, StreamWriter, next};
-use super::start::other_data_nodes;
-use crate::peer::{Backoff, ConnectionKind, Identity, StreamMessage, VersionRange, connect};
+use super::stream::{StreamEnd, StreamWriter, next, open};
+use crate::peer::{Backoff, StreamMessage};
 use crate::units::{Epoch, Lsn, Micros, NodeId};
 use crate::wal::{ChainPoint, Hole, mend};
-
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Longest time that a stream's bytes may stay unacknowledged.
-const STREAM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Bytes of records per frame, and per answer: a hole that is longer is asked for again.
 const BATCH_BYTES: usize = 1 << 20;
@@ -135,7 +129,7 @@ impl Asker<'_> {
     /// Asks each other data node once. What each of them said, if none could help.
     pub(super) async fn fill_once(&self, hole: &Hole, put: &Put<'_>) -> Result<(), String> {
         let mut said = Vec::new();
-        for member in other_data_nodes(self.settings) {
+        for member in self.settings.other_data_nodes() {
             match self.fill_from(member, hole, put).await {
                 Ok(records) => {
                     tracing::warn!(
@@ -165,7 +159,11 @@ impl Asker<'_> {
         after: Lsn,
         last: Lsn,
     ) -> Result<(ChainPoint, Bytes), StreamEnd> {
-        let (mut reader, mut writer) = self.open(member).await?;
+        let identity = self
+            .settings
+            .identity(self.cluster, self.incarnation, self.process);
+        let (mut reader, mut writer) =
+            open(self.host.as_ref(), self.settings, &identity, member).await?;
         let epoch = self.promised;
         writer.push(epoch, &StreamMessage::Fetch { after, last })?;
         writer.flush().await?;
@@ -197,39 +195,5 @@ impl Asker<'_> {
                 }
             }
         }
-    }
-
-    async fn open(&self, member: NodeId) -> Result<(StreamReader, StreamWriter), StreamEnd> {
-        let other = |error: &dyn std::fmt::Display| StreamEnd::Other(error.to_string());
-        let Some(settings) = self.settings.member(member) else {
-            return Err(StreamEnd::Other("it is no member".into()));
-        };
-        let network = self.host.network();
-        let socket = network
-            .dial(&settings.peer_addr, PATIENCE, STREAM_PATIENCE)
-            .await
-            .map_err(|error| other(&error))?;
-        let identity = Identity {
-            cluster_id: self.cluster,
-            cluster_name: self.settings.name.clone(),
-            node: self.settings.id,
-            process_incarnation: self.process,
-            membership_incarnation: self.incarnation,
-            membership_version: 0,
-            features: 0,
-            versions: VersionRange::THIS_BUILD,
-            secret: self.settings.secret.clone(),
-        };
-        let (_, reader, writer) = connect(
-            socket.reader,
-            socket.writer,
-            &identity,
-            ConnectionKind::Stream,
-            member,
-            PATIENCE,
-        )
-        .await
-        .map_err(|error| other(&error))?;
-        Ok((reader, writer))
     }
 }

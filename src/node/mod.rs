@@ -40,6 +40,7 @@ mod start;
 mod stats;
 mod steward;
 mod store;
+mod stream;
 
 pub use config::{
     ClusterFile, ConfigError, File, HeartbeatFile, LimitsFile, MemberFile, MemberSettings,

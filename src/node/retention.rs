@@ -201,7 +201,7 @@ impl Node {
             return Vec::new();
         }
         let heard = self.heard();
-        let others = self.other_data_nodes();
+        let others = self.settings.other_data_nodes();
         others.map(|id| (id, heard.received(id))).collect()
     }
 

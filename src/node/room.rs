@@ -55,13 +55,11 @@ impl Watch {
         let full = node.is_full();
         let waited = now.since(self.led_at);
         let left_to_others = led || u128::from(waited.0) < LEAVE_IT.as_micros() || gate.incomplete;
-        let alone = node.other_data_nodes().next().is_none();
+        let alone = node.settings.other_data_nodes().next().is_none();
         let unfit = full && !alone && !gate.is_primary() && left_to_others;
-        if unfit != node.is_unfit_for(Unfit::DiskFull) {
-            match unfit {
-                true => node.unfit(Unfit::DiskFull),
-                false => node.fit_again(Unfit::DiskFull),
-            }
+        match unfit {
+            true => node.unfit(Unfit::DiskFull),
+            false => node.fit_again(Unfit::DiskFull),
         }
         if !full || !gate.is_primary() {
             self.patience = TRY_AGAIN;

@@ -12,7 +12,6 @@ use super::driver::Node;
 use super::fitness::Unfit;
 use super::mend::Asker;
 use super::snapshots::{self, Pace};
-use super::start::other_data_nodes;
 use super::stats::Stats;
 use crate::units::Micros;
 use crate::wal::{ChainPoint, Finding, Hole, Sealed, SnapshotError, StoredBlock, examine, mend};
@@ -159,7 +158,7 @@ fn whole(sealed: &Sealed) -> Hole {
 }
 
 async fn ask(node: &Arc<Node>, sealed: &Sealed, hole: &Hole) -> Result<(), String> {
-    if other_data_nodes(&node.settings).is_empty() {
+    if node.settings.other_data_nodes().next().is_none() {
         return Err(
             "there is no other data node to have the records from; the data in memory are good, and \
              the log is not needed any more once two snapshots are newer"

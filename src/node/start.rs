@@ -21,8 +21,8 @@ use super::snapshots::{self, CannotLoad};
 use super::steward;
 use super::store::{NEVER, Store};
 use crate::peer::{ListenError, Listener};
-use crate::replica::{Control, Input, Kind, LogPos, LogView, Machine};
-use crate::units::{Lsn, Micros, NodeId};
+use crate::replica::{Control, Input, LogPos, LogView, Machine};
+use crate::units::{Lsn, Micros};
 use crate::wal::{
     ControlError, ControlFile, Disk, Held, Loaded, Log, LogConfig, OpenError, Progress, Reserve,
     SnapshotError, SnapshotStore, segment_files, segment_first, segment_header,
@@ -200,7 +200,7 @@ impl Found {
     /// Whether what this disk lost can be had from another data node, without this one being taken
     /// for what it was.
     fn may_copy(&self, settings: &Settings) -> bool {
-        self.control.is_some() && !other_data_nodes(settings).is_empty()
+        self.control.is_some() && settings.other_data_nodes().next().is_some()
     }
 
     /// No keyspace can be had from this disk. The log is what it was, where there is one: it goes on
@@ -230,13 +230,6 @@ impl Found {
         let bytes = serde_json::to_vec(control).map_err(StartError::ControlContent)?;
         Ok(self.file.store(&bytes)?)
     }
-}
-
-/// The data nodes besides this one.
-pub(super) fn other_data_nodes(settings: &Settings) -> Vec<NodeId> {
-    let members = settings.members.iter().map(|member| &member.member);
-    let others = members.filter(|m| m.kind == Kind::Data && m.id != settings.id);
-    others.map(|member| member.id).collect()
 }
 
 /// A directory is one node's for ever: its votes are in it.
@@ -412,7 +405,7 @@ async fn open_whole_log(
             promised: control.promised,
             process,
         };
-        if other_data_nodes(settings).is_empty() {
+        if settings.other_data_nodes().next().is_none() {
             return Err(error.into());
         }
         tracing::error!("{error}");

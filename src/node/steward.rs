@@ -263,6 +263,7 @@ fn apply_some(node: &Arc<Node>, upto: Lsn) -> Result<(), Unapplied> {
         NoReader::Io(error) => Unapplied::of_reading(error),
         NoReader::TooOld { .. } => Unapplied::other(error),
     })?;
+    let mut compared = Vec::new();
     while let Some(chunk) = reader
         .next_chunk(upto, APPLY_BYTES)
         .map_err(Unapplied::of_reading)?
@@ -271,13 +272,12 @@ fn apply_some(node: &Arc<Node>, upto: Lsn) -> Result<(), Unapplied> {
             // The keyspace was rebuilt meanwhile; begin again.
             return Ok(());
         }
-        node.store
-            .apply_records(&chunk.bytes, upto)
-            .map_err(Unapplied::other)?;
+        let met = node.store.apply_records(&chunk.bytes, upto);
+        compared.extend(met.map_err(Unapplied::other)?);
     }
     drop(alone);
     repair::settle(node);
-    for compared in node.store.take_compared() {
+    for compared in compared {
         digests::note(node, compared);
     }
     node.enter([]);

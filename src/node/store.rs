@@ -33,25 +33,23 @@ pub(super) struct Inner {
     pub(super) paused: bool,
     /// The primary's digests behind records that are not applied yet, oldest first.
     expected: VecDeque<(Lsn, u64)>,
-    /// Those that have been compared since somebody looked.
-    compared: Vec<Compared>,
     /// How often everything was replaced: a walk must not go on over another history.
     pub(super) replaced: u64,
 }
 
 impl Inner {
     /// A record has been applied: perhaps its digest was expected.
-    fn compare_digests(&mut self) {
+    fn compare_digests(&mut self) -> Option<Compared> {
         let lsn = self.applied.lsn;
         while let Some((at, theirs)) = self.expected.front().copied()
             && at <= lsn
         {
             self.expected.pop_front();
             if at == lsn && self.is_exact() {
-                let compared = self.compare(theirs);
-                self.compared.push(compared);
+                return Some(self.compare(theirs));
             }
         }
+        None
     }
 
     fn compare(&self, theirs: u64) -> Compared {
@@ -61,12 +59,6 @@ impl Inner {
             own: self.keyspace.digest(),
             theirs,
         }
-    }
-
-    /// Another history: what was expected was of the one before.
-    fn expect_nothing(&mut self) {
-        self.expected.clear();
-        self.compared.clear();
     }
 
     /// See [`Store::is_exact`].
@@ -182,7 +174,6 @@ impl Store {
                 reign: None,
                 paused: false,
                 expected: VecDeque::new(),
-                compared: Vec::new(),
                 replaced: 0,
             }),
             log,
@@ -459,8 +450,13 @@ impl Store {
     }
 
     /// Applies whole records that follow what is applied. Up to `released` they are known to be;
-    /// replies wait for those behind it.
-    pub(super) fn apply_records(&self, bytes: &[u8], released: Lsn) -> Result<(), EffectError> {
+    /// replies wait for those behind it. The digests that were expected on the way, compared.
+    pub(super) fn apply_records(
+        &self,
+        bytes: &[u8],
+        released: Lsn,
+    ) -> Result<Vec<Compared>, EffectError> {
+        let mut compared = Vec::new();
         let mut inner = self.write();
         inner.keyspace.prune_released(released);
         for record in crate::wal::records(bytes) {
@@ -480,9 +476,9 @@ impl Store {
                     ..record.after
                 },
             );
-            inner.compare_digests();
+            compared.extend(inner.compare_digests());
         }
-        Ok(())
+        Ok(compared)
     }
 
     /// The primary's digest behind a record, to be compared when that has been applied. At once
@@ -504,11 +500,6 @@ impl Store {
     /// Which keyspace this is: how often it was replaced.
     pub(super) fn keyspace_number(&self) -> u64 {
         self.read().replaced
-    }
-
-    /// What has been compared while records were applied.
-    pub(super) fn take_compared(&self) -> Vec<Compared> {
-        std::mem::take(&mut self.write().compared)
     }
 
     /// For tests: what bad memory does to a value, and what a bug does.
@@ -539,7 +530,7 @@ impl Store {
         self.appended(&mut inner, start);
         // What this keyspace holds is the history from here on.
         self.demand(&mut inner, start.lsn);
-        inner.expect_nothing();
+        inner.expected.clear();
         inner.reign = Some(epoch);
         inner.paused = false;
         Ok(start)
@@ -562,7 +553,7 @@ impl Store {
         let mut inner = self.write();
         let old = std::mem::replace(&mut inner.keyspace, keyspace);
         inner.replaced += 1;
-        inner.expect_nothing();
+        inner.expected.clear();
         self.demand(&mut inner, exact_from);
         self.advance(&mut inner, applied);
         // Freeing what was there takes seconds; nobody shall wait for that.
@@ -575,7 +566,7 @@ impl Store {
         let mut inner = self.write();
         assert!(fork.lsn <= inner.applied.lsn, "a rewind goes back");
         inner.replaced += 1;
-        inner.expect_nothing();
+        inner.expected.clear();
         self.demand(&mut inner, NEVER);
         inner.keyspace.rewind(fork.lsn);
         self.advance(&mut inner, fork);

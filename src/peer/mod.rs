@@ -45,4 +45,4 @@ pub use listen::{ListenError, PeerListener, Unproven, listen};
 pub use network::{Listener, Network, Pending, ReadHalf, Socket, Tcp, WriteHalf};
 pub use proof::{Secret, SecretError};
 pub use refusal::Refusal;
-pub use stream::{Ack, Follow, Matched, SnapshotOffer, StreamError, StreamMessage};
+pub use stream::{Ack, Follow, Matched, StreamError, StreamMessage};

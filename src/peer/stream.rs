@@ -35,7 +35,7 @@ use thiserror::Error;
 
 use super::frame::{self, Frame, FrameError, FrameKind, MAX_HANDSHAKE_BYTES};
 use crate::units::{Epoch, Lsn, Millis, NodeId};
-use crate::wal::ChainPoint;
+use crate::wal::{ChainPoint, SnapshotKey};
 
 /// Most reigns a [`Follow`] can state. A history that is longer loses its oldest entries on the
 /// way: a fork behind them is then answered with a snapshot instead of a match, never with a wrong
@@ -80,20 +80,6 @@ pub struct Matched {
     pub appended: Lsn,
 }
 
-/// A snapshot that the primary is about to send. Both LSNs are stated because it is fuzzy (R30).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SnapshotOffer {
-    /// LSN at which its walk began: replay starts behind it.
-    pub begin: Lsn,
-    /// LSN at which its walk ended: the state is exact once replay has passed it.
-    pub end: Lsn,
-    /// Length of the whole snapshot, in bytes.
-    pub bytes: u64,
-    /// Made of its checksums: with the other fields it says whether the part that a standby holds
-    /// is of this very snapshot.
-    pub id: u64,
-}
-
 /// How far a standby has come, in the history matched on this connection (R4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ack {
@@ -118,7 +104,7 @@ pub enum StreamMessage {
         from: Lsn,
     },
     /// Primary to standby: a snapshot comes.
-    SnapshotOffer(SnapshotOffer),
+    SnapshotOffer(SnapshotKey),
     /// Standby to primary: begin here.
     SnapshotWanted {
         /// Bytes of the offered snapshot that it holds already, from the start.
@@ -315,7 +301,7 @@ impl StreamMessage {
             FrameKind::Ready => StreamMessage::Ready {
                 from: Lsn(number()?),
             },
-            FrameKind::SnapshotOffer => StreamMessage::SnapshotOffer(SnapshotOffer {
+            FrameKind::SnapshotOffer => StreamMessage::SnapshotOffer(SnapshotKey {
                 begin: Lsn(number()?),
                 end: Lsn(number()?),
                 bytes: number()?,

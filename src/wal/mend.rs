@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::disk::{Disk, read_all, replace};
 use super::record::{self, ChainPoint, RecordError};
-use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_path};
 use crate::units::{Epoch, Lsn};
 
 /// Records that are missing from a log, all of one segment.
@@ -184,20 +184,16 @@ fn fits_behind(
     }
 }
 
-/// Where the file of a segment that should be there would stand, and what it follows.
-pub(super) fn missing_segment(
-    wal: &Path,
-    after: ChainPoint,
-    upto: Option<ChainPoint>,
-    last: Lsn,
-) -> Box<Hole> {
+/// All records between two places are missing. A segment of its own for them is a log as good,
+/// whatever stood there.
+pub(super) fn missing_between(dir: &Path, after: ChainPoint, upto: ChainPoint) -> Box<Hole> {
     let first = after.lsn.next();
     Box::new(Hole {
-        segment: wal.join(format!("{:020}.wal", first.0)),
+        segment: segment_path(dir, first),
         before: Some(after),
         after: Some(after),
         first,
-        last,
-        upto,
+        last: upto.lsn,
+        upto: Some(upto),
     })
 }

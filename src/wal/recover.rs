@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::disk::{Disk, read_all};
 use super::guard::{Guard, Rules};
-use super::mend::{Hole, missing_segment};
+use super::mend::{Hole, missing_between};
 use super::offline::segment_header;
 use super::record::{ChainPoint, Kind, RecordError};
 use super::scan::{Scan, Verdict, scan_marked, used};
@@ -152,20 +152,19 @@ pub(super) fn recover(
         segments: Vec::new(),
     };
     for (place, (first, path)) in found.iter().enumerate() {
-        let next = found.get(place + 1).map(|(first, path)| (*first, path));
         let file = File {
             path: path.clone(),
             first: *first,
-            next: next.map(|(first, path)| (first, segment_header(disk, path))),
+            next: found.get(place + 1),
         };
-        take_segment(disk, &wal, file, cluster, rules, &mut recovered)?;
+        take_segment(disk, dir, &file, cluster, rules, &mut recovered)?;
     }
     if recovered.end.lsn < start.lsn {
         // The snapshot reaches further than the log: what it stands for is missing from the log,
         // so the log cannot be continued.
         let end = recovered.end;
         let hole = match recovered.segments.last() {
-            None => missing_segment(&wal, end, Some(start), start.lsn),
+            None => missing_between(dir, end, start),
             Some(last) => Box::new(Hole {
                 segment: last.path.clone(),
                 before: Some(last.before),
@@ -185,22 +184,37 @@ pub(super) fn recover(
     Ok(recovered)
 }
 
-/// A segment file, and the one behind it: its first LSN, and its header if that is good.
-struct File {
+/// A segment file, and the one behind it.
+struct File<'a> {
     path: PathBuf,
     first: Lsn,
-    next: Option<(Lsn, Option<SegmentHeader>)>,
+    next: Option<&'a (Lsn, PathBuf)>,
 }
 
-impl File {
-    /// What the next segment follows, as far as it can be read.
-    fn upto(&self) -> Option<ChainPoint> {
-        Some(self.next?.1?.before)
+impl File<'_> {
+    /// What is missing behind `after`, or from the segment's beginning where that is unknown, up to
+    /// `last`.
+    fn hole(
+        &self,
+        disk: &dyn Disk,
+        before: Option<ChainPoint>,
+        after: Option<ChainPoint>,
+        last: Lsn,
+    ) -> Box<Hole> {
+        let header = self.next.and_then(|(_, path)| segment_header(disk, path));
+        Box::new(Hole {
+            segment: self.path.clone(),
+            before,
+            after,
+            first: after.map_or(self.first, |after| after.lsn.next()),
+            last,
+            upto: header.map(|header| header.before),
+        })
     }
 
-    /// The last record that a hole in this segment can have: the next one's first is known.
-    fn last(&self, at_least: Lsn) -> Lsn {
-        self.next.map_or(at_least, |(first, _)| first.previous())
+    /// The last record that belongs here, if a successor says so.
+    fn last(&self) -> Option<Lsn> {
+        self.next.map(|(first, _)| first.previous())
     }
 }
 
@@ -233,13 +247,12 @@ fn drop_unborn_segment(disk: &dyn Disk, found: &mut Vec<(Lsn, PathBuf)>) -> Resu
 
 fn take_segment(
     disk: &dyn Disk,
-    wal: &Path,
-    file: File,
+    dir: &Path,
+    file: &File,
     cluster: u128,
     rules: Rules,
     so_far: &mut Recovered,
 ) -> Result<(), OpenError> {
-    let (upto, sealed) = (file.upto(), file.next.is_some());
     let path = file.path.clone();
     let bytes = read_all(disk, &path).map_err(io_error(&path))?;
     let header = match SegmentHeader::decode(&bytes) {
@@ -252,14 +265,7 @@ fn take_segment(
             // Its first record is missing for lack of what it follows; the others may be good.
             let end = so_far.end;
             let before = (end.lsn.next() == file.first).then_some(end);
-            let hole = Some(Box::new(Hole {
-                segment: path.clone(),
-                before,
-                after: before,
-                first: file.first,
-                last: file.first,
-                upto,
-            }));
+            let hole = Some(file.hole(disk, before, before, file.first));
             return Err(OpenError::Header { path, why, hole });
         }
     };
@@ -270,56 +276,29 @@ fn take_segment(
             wanted: cluster,
         });
     }
-    let before = header.before;
-    if so_far.segments.is_empty() {
-        let end = so_far.end;
-        if before.lsn > end.lsn {
-            let hole = missing_segment(wal, end, Some(before), before.lsn);
-            return Err(OpenError::Gap {
-                path,
-                found: before.lsn,
-                wanted: end.lsn,
-                hole: Some(hole),
-            });
-        }
+    let (before, end) = (header.before, so_far.end);
+    if so_far.segments.is_empty() && before.lsn <= end.lsn {
         so_far.end = before;
         so_far.oldest = before;
         so_far.history = vec![(before.epoch, before.lsn)];
-    } else if before != so_far.end && rules.keep(Guard::R31Header) {
-        let end = so_far.end;
-        let missing = before.lsn > end.lsn;
-        let hole = missing.then(|| hole_behind(wal, so_far, before));
+    } else if so_far.segments.is_empty() || before != end && rules.keep(Guard::R31Header) {
         return Err(OpenError::Gap {
             path,
             found: before.lsn,
             wanted: end.lsn,
-            hole,
+            hole: (before.lsn > end.lsn).then(|| missing_between(dir, end, before)),
         });
     }
     let records = &bytes[SEGMENT_HEADER_BYTES..];
     let floor = header.floor_in(&bytes);
-    let result = scan_marked(before, records, sealed, floor, |record| {
+    let result = scan_marked(before, records, file.next.is_some(), floor, |record| {
         if record.kind == Kind::EpochStart {
             so_far.history.push((record.epoch, record.lsn));
         }
     });
     so_far.records += result.end.lsn.records_since(before.lsn);
     so_far.end = result.end;
-    let last = match &result.verdict {
-        Verdict::Damage {
-            lsn, intact_behind, ..
-        } => file.last(intact_behind.map_or(*lsn, Lsn::previous).max(*lsn)),
-        Verdict::Clean | Verdict::TornTail { .. } => Lsn::ZERO,
-    };
-    let hole = Hole {
-        segment: path.clone(),
-        before: Some(before),
-        after: Some(result.end),
-        first: result.end.lsn.next(),
-        last,
-        upto,
-    };
-    settle_end(disk, hole, &bytes, sealed, &result, rules, so_far)?;
+    settle_end(disk, file, before, &bytes, &result, rules, so_far)?;
     so_far.segments.push(Segment {
         path,
         before,
@@ -328,28 +307,17 @@ fn take_segment(
     Ok(())
 }
 
-/// The records between two segments: the end of the last one, cut short, or segments of their own.
-/// A sealed segment that ends early, cleanly, is one that was zeroed at its end.
-fn hole_behind(wal: &Path, so_far: &Recovered, upto: ChainPoint) -> Box<Hole> {
-    let end = so_far.end;
-    let mut hole = missing_segment(wal, end, Some(upto), upto.lsn);
-    // A file that ends where it should is followed by a missing one; nothing tells the two apart, and
-    // nothing needs to: a segment of its own for what is missing is a log as good.
-    hole.last = upto.lsn;
-    hole
-}
-
 /// Cuts a torn tail, or refuses damage.
 fn settle_end(
     disk: &dyn Disk,
-    hole: Hole,
+    file: &File,
+    before: ChainPoint,
     bytes: &[u8],
-    sealed: bool,
     result: &Scan,
     rules: Rules,
     so_far: &mut Recovered,
 ) -> Result<(), OpenError> {
-    let path = &hole.segment.clone();
+    let path = &file.path;
     let offset = SEGMENT_HEADER_BYTES + result.good_bytes;
     if let Verdict::Damage {
         why,
@@ -362,16 +330,19 @@ fn settle_end(
             Some(lsn) => format!("an intact record (LSN {lsn}) behind it says it was synced"),
             None => "what stands there was synced".to_string(),
         };
+        let last = file
+            .last()
+            .unwrap_or(intact_behind.map_or(*lsn, Lsn::previous).max(*lsn));
         return Err(OpenError::Damaged {
-            path: path.to_path_buf(),
+            path: path.clone(),
             offset: offset as u64,
             lsn: *lsn,
             why: why.clone(),
             behind,
-            hole: Box::new(hole),
+            hole: file.hole(disk, Some(before), Some(result.end), last),
         });
     }
-    if !sealed && rules.keep(Guard::R3Open) {
+    if file.next.is_none() && rules.keep(Guard::R3Open) {
         make_durable(disk, path, &bytes[..offset], rules).map_err(io_error(path))?;
     }
     if let Verdict::TornTail { why } | Verdict::Damage { why, .. } = &result.verdict {

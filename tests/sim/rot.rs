@@ -30,6 +30,16 @@ fn small(shape: Shape) -> Shape {
     }
 }
 
+/// A node without peers.
+fn alone() -> Shape {
+    Shape {
+        data: 1,
+        witnesses: 0,
+        cluster: "mode = 'async'",
+        ..small(SHAPES[0])
+    }
+}
+
 fn name(n: usize) -> String {
     format!("key{}", n % 30)
 }
@@ -137,12 +147,7 @@ fn beside_healthy_members_every_turned_bit_is_mended() {
 #[test]
 fn a_node_alone_shows_no_wrong_value_whatever_bit_turns() {
     in_virtual_time(12, async {
-        let shape = Shape {
-            data: 1,
-            witnesses: 0,
-            cluster: "mode = 'async'",
-            ..small(SHAPES[0])
-        };
+        let shape = alone();
         let (cluster, alone) = begun_with(shape).await;
         let values = fill(&cluster, alone).await;
         cluster.kill(alone);
@@ -253,13 +258,7 @@ fn the_scrub_has_a_rotten_segment_mended_and_a_rotten_snapshot_replaced() {
 #[test]
 fn a_node_alone_says_what_is_rotten_and_goes_on() {
     in_virtual_time(14, async {
-        let shape = Shape {
-            data: 1,
-            witnesses: 0,
-            cluster: "mode = 'async'",
-            ..small(SHAPES[0])
-        };
-        let (cluster, alone) = begun_with(shape).await;
+        let (cluster, alone) = begun_with(alone()).await;
         let values = fill(&cluster, alone).await;
         let (segment, used) = file_with(&cluster, alone, "/wal/");
         cluster.with(alone, |machine| {

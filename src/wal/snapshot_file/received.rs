@@ -16,14 +16,15 @@ use crate::wal::disk::{Disk, DiskFile};
 
 const PART: &str = ".part";
 
-/// Which snapshot: two with equal keys have the same bytes.
+/// Which snapshot: two with equal keys have the same bytes. Both LSNs are stated because it is fuzzy
+/// (R30).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotKey {
-    /// Where its walk began.
+    /// LSN at which its walk began: replay starts behind it.
     pub begin: Lsn,
-    /// Where its walk ended.
+    /// LSN at which its walk ended: the state is exact once replay has passed it.
     pub end: Lsn,
-    /// Length of the file.
+    /// Length of the file, in bytes.
     pub bytes: u64,
     /// [`SnapshotInfo::id`].
     pub id: u64,

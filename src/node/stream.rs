@@ -1,0 +1,85 @@
+//! A stream between two data nodes, whichever of them opened it: how one begins, what comes next on
+//! it, and why it ended.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::config::Settings;
+use super::host::Host;
+use crate::peer::{
+    ConnectionKind, FramedReader, FramedWriter, Identity, ReadError, ReadHalf, StreamError,
+    StreamMessage, WriteError, WriteHalf, connect,
+};
+use crate::units::{Epoch, NodeId};
+use crate::wal::{EditError, NoReader};
+
+/// For a connection, and for the handshake on it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Longest time that a stream's bytes may stay unacknowledged.
+const STREAM_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a stream ended.
+#[derive(Debug, Error)]
+pub(super) enum StreamEnd {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Message(#[from] StreamError),
+    #[error("reading the log failed: {0}")]
+    Log(#[from] std::io::Error),
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    #[error(transparent)]
+    NoReader(#[from] NoReader),
+    #[error("{0}")]
+    Other(String),
+}
+
+pub(super) type StreamReader = FramedReader<ReadHalf>;
+pub(super) type StreamWriter = FramedWriter<WriteHalf>;
+
+/// The next message; an orderly end is an end, too.
+pub(super) async fn next(reader: &mut StreamReader) -> Result<(Epoch, StreamMessage), StreamEnd> {
+    match reader.next().await? {
+        Some(frame) => {
+            let epoch = frame.epoch;
+            Ok((epoch, StreamMessage::decode(frame)?))
+        }
+        None => Err(StreamEnd::Other("the other side closed the stream".into())),
+    }
+}
+
+/// Opens a stream to another data node.
+pub(super) async fn open(
+    host: &dyn Host,
+    settings: &Settings,
+    identity: &Identity,
+    to: NodeId,
+) -> Result<(StreamReader, StreamWriter), StreamEnd> {
+    let other = |error: &dyn std::fmt::Display| StreamEnd::Other(error.to_string());
+    let Some(member) = settings.member(to) else {
+        return Err(StreamEnd::Other(format!(
+            "node {to} is not in this node's configuration"
+        )));
+    };
+    let socket = host
+        .network()
+        .dial(&member.peer_addr, PATIENCE, STREAM_PATIENCE)
+        .await
+        .map_err(|error| other(&error))?;
+    let (_, reader, writer) = connect(
+        socket.reader,
+        socket.writer,
+        identity,
+        ConnectionKind::Stream,
+        to,
+        PATIENCE,
+    )
+    .await
+    .map_err(|error| other(&error))?;
+    Ok((reader, writer))
+}
