@@ -94,6 +94,12 @@ impl Keyspace {
         self.pending.prune(released);
     }
 
+    /// Whatever is asked from here on waits for record `lsn`. Cheaper than to remember each key of
+    /// the records up to there, where nothing is answered before.
+    pub fn hold_all(&mut self, lsn: Lsn) {
+        self.pending.touch_all(lsn);
+    }
+
     /// When the next key expires, if any has an expiry.
     pub fn next_expiry(&self) -> Option<Millis> {
         self.expiries.first()

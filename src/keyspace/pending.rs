@@ -38,8 +38,9 @@ pub(super) struct Pending {
     by_key: HashMap<u64, Lsn, BuildHasherDefault<Identity>>,
     /// (LSN, key) in the order applied, which is the order of LSNs.
     queue: VecDeque<(Lsn, u64)>,
-    /// The newest FLUSH: it touched every key, those it did not find included.
-    flush: Lsn,
+    /// Up to here every key counts as touched: the newest FLUSH touched those that it did not find,
+    /// too, and what a new primary replays is not worth telling apart.
+    all: Lsn,
     newest: Lsn,
     pruned: Lsn,
 }
@@ -51,7 +52,7 @@ impl Pending {
 
     /// An effect of record `lsn` touched the key with this hash.
     pub(super) fn touch(&mut self, hash: u64, lsn: Lsn) {
-        if lsn <= self.pruned {
+        if lsn <= self.pruned.max(self.all) {
             return;
         }
         if self.by_key.insert(hash, lsn) != Some(lsn) {
@@ -59,9 +60,9 @@ impl Pending {
         }
     }
 
-    /// An effect of record `lsn` touched all keys.
+    /// All keys count as touched by record `lsn`.
     pub(super) fn touch_all(&mut self, lsn: Lsn) {
-        self.flush = self.flush.max(lsn);
+        self.all = self.all.max(lsn);
     }
 
     /// Record `lsn` has been applied.
@@ -76,7 +77,7 @@ impl Pending {
         } else {
             self.by_key.get(&hash)
         };
-        let newest = own.copied().unwrap_or(Lsn::ZERO).max(self.flush);
+        let newest = own.copied().unwrap_or(Lsn::ZERO).max(self.all);
         if newest > self.pruned {
             newest
         } else {
@@ -97,9 +98,9 @@ impl Pending {
     pub(super) fn rewind(&mut self, lsn: Lsn) {
         self.queue.retain(|(at, _)| *at <= lsn);
         self.by_key = self.queue.iter().map(|(at, hash)| (*hash, *at)).collect();
-        if self.flush > lsn {
+        if self.all > lsn {
             // An earlier one may lie between; to wait for all is safe.
-            self.flush = lsn;
+            self.all = lsn;
         }
         self.newest = self.newest.min(lsn);
         self.pruned = self.pruned.min(lsn);
@@ -152,6 +153,22 @@ mod tests {
     }
 
     #[test]
+    fn what_counts_for_every_key_is_not_tracked_by_key() {
+        let mut pending = Pending::default();
+        pending.touch_all(Lsn(5));
+        for lsn in 1..=6 {
+            pending.touch(lsn, Lsn(lsn));
+            pending.advance(Lsn(lsn));
+        }
+        assert_eq!(pending.queue, [(Lsn(6), 6)]);
+        let waits = [1, 6, 7].map(|hash| pending.newest_of(hash));
+        assert_eq!(waits, [Lsn(5), Lsn(6), Lsn(5)]);
+        pending.prune(Lsn(5));
+        assert_eq!(pending.newest_of(1), Lsn::ZERO);
+        assert_eq!(pending.newest_of(6), Lsn(6));
+    }
+
+    #[test]
     fn what_is_taken_back_is_waited_for_no_more_and_what_was_before_still_is() {
         let mut pending = Pending::default();
         for (lsn, hash) in [(4, 10), (5, 20), (6, 10), (7, 30)] {
@@ -162,12 +179,12 @@ mod tests {
         pending.rewind(Lsn(5));
         pending.prune(Lsn(3));
         assert_eq!(pending.newest_of_all(), Lsn(5));
-        // The FLUSH's number stays, lowered: to wait for all is safe.
+        // That all keys were touched stays, lowered: to wait for all is safe.
         assert_eq!(
             [10, 20, 30].map(|hash| pending.newest_of(hash)),
             [Lsn(5); 3]
         );
-        pending.flush = Lsn::ZERO;
+        pending.all = Lsn::ZERO;
         let waits = [10, 20, 30].map(|hash| pending.newest_of(hash));
         assert_eq!(waits, [Lsn(4), Lsn(5), Lsn::ZERO]);
     }

@@ -25,6 +25,7 @@ use super::links::Word;
 use super::repair::Repair;
 use super::reports::{ExactLoss, Reports};
 use super::retention::Retention;
+use super::rewriting::Rewriting;
 use super::scrub::Scrub;
 use super::stats::Stats;
 use super::store::Store;
@@ -123,9 +124,8 @@ pub struct Node {
     pub(super) history: mpsc::UnboundedSender<News>,
     pub(super) persist: Arc<PersistSlot>,
     pub(super) timer: Notify,
-    /// Held while history is rewritten and while it is applied: a reader's map of a segment that
-    /// is being cut would be a SIGBUS.
-    pub(super) rewriting: Mutex<()>,
+    /// Held while history is rewritten and while it is applied.
+    pub(super) rewriting: Rewriting,
     /// This node's reign ended and it has not caught up with another primary since: what it holds
     /// may be long overtaken, and its old clients take it for the primary still.
     pub(super) deposed: AtomicBool,
@@ -237,7 +237,7 @@ impl Node {
             history: parts.history,
             persist: Arc::default(),
             timer: Notify::new(),
-            rewriting: Mutex::new(()),
+            rewriting: Rewriting::default(),
             deposed: AtomicBool::new(false),
             no_base: AtomicBool::new(false),
             repair: Mutex::default(),

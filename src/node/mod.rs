@@ -33,6 +33,7 @@ mod mend;
 mod repair;
 mod reports;
 mod retention;
+mod rewriting;
 mod room;
 mod scrub;
 mod snapshots;

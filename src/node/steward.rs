@@ -144,6 +144,7 @@ fn begin_reign(node: &Arc<Node>, epoch: Epoch) {
     let log = node.store.log();
     log.set_cluster(node.gate_now().cluster);
     let end = log.end();
+    node.store.hold_all(end.lsn);
     if let Err(why) = apply_to(node, end.lsn) {
         node.unfit(Unfit::DiskFailed);
         node.enter([Input::StepDown(why)]);
@@ -196,6 +197,9 @@ pub(super) async fn apply_released(node: Arc<Node>) {
         let now = *gate.borrow_and_update();
         if now.stopping {
             return;
+        }
+        while node.rewriting.is_wanted() {
+            tokio::task::yield_now().await;
         }
         // Only while a matched stream runs, on which released is always in the log.
         if now.following.is_some() && now.released > node.store.applied() {
@@ -274,6 +278,9 @@ fn apply_some(node: &Arc<Node>, upto: Lsn) -> Result<(), Unapplied> {
         }
         let met = node.store.apply_records(&chunk.bytes, upto);
         compared.extend(met.map_err(Unapplied::other)?);
+        if node.rewriting.is_wanted() {
+            break;
+        }
     }
     drop(alone);
     repair::settle(node);

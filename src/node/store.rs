@@ -481,6 +481,13 @@ impl Store {
         Ok(compared)
     }
 
+    /// A reign is about to begin, up to here everything is applied first, and nothing is answered
+    /// before. (Where each key of five million records was remembered until their release, the
+    /// first write then waited a third of a second for all of them to be forgotten.)
+    pub(super) fn hold_all(&self, lsn: Lsn) {
+        self.write().keyspace.hold_all(lsn);
+    }
+
     /// The primary's digest behind a record, to be compared when that has been applied. At once
     /// where it has been just now; where the keyspace is further on already it is too late.
     pub(super) fn expect_digest(&self, lsn: Lsn, theirs: u64) -> Option<Compared> {

@@ -184,6 +184,7 @@ impl Machine {
             }
         };
         less(&mut self.generation);
+        less(&mut self.binding);
         self.unsaid.iter_mut().for_each(|(g, _, _)| less(g));
         match &mut self.role {
             Role::Standing(candidacy) => less(&mut candidacy.own_vote),

@@ -45,6 +45,30 @@ impl Control {
         }
     }
 
+    /// Whether this binds what the node may store and acknowledge otherwise than `before` did. Rules
+    /// and leases do not; nor does a node that counts again as whole (R14): until that is durable, a
+    /// crash only makes it count as not.
+    pub(super) fn binds_otherwise(&self, before: &Control) -> bool {
+        let Control {
+            cluster,
+            incarnation,
+            promised,
+            vote,
+            rule: _,
+            longest_lease: _,
+            boot: _,
+            incomplete,
+        } = self;
+        (cluster, incarnation, promised, vote)
+            != (
+                &before.cluster,
+                &before.incarnation,
+                &before.promised,
+                &before.vote,
+            )
+            || (*incomplete && !before.incomplete)
+    }
+
     /// Place of the newest recorded rule.
     pub fn rule_id(&self) -> Option<RuleId> {
         self.rule.as_ref().map(|recorded| recorded.id)

@@ -813,54 +813,15 @@ impl Machine {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::replica::config::{Config, Member};
-    use crate::replica::machine::LogView;
     use crate::units::Millis;
-
-    fn machine(id: u32) -> Machine {
-        let members = (1..=3).map(|id| Member {
-            id: NodeId(id),
-            kind: Kind::Data,
-            vote: true,
-            priority: 1,
-        });
-        let config = Config {
-            id: NodeId(id),
-            members: members.collect(),
-            mode: Mode::Sync,
-            level: Some(Level::Synced),
-            copies: None,
-            acks: 1,
-            semi_sync_timeout: Micros::from_ms(1000),
-            max_lag: None,
-            max_loss: MaxLoss::Nothing,
-            interval: Micros::from_ms(100),
-            timeout: Micros::from_ms(100),
-            threshold: 5,
-            lease: Micros::from_ms(800),
-            refused_is_dead: true,
-            bootstrap: false,
-            new_cluster_id: 1,
-            new_incarnation: u64::from(id),
-            process: u64::from(id),
-            boot: 1,
-        };
-        let now = Now {
-            boot: Micros(0),
-            wall: Millis(0),
-        };
-        Machine::new(Arc::new(config), None, LogView::default(), now)
-    }
 
     /// Seed 4416 of the model's "three in sync": node 1 had been the primary, was back and took
     /// nobody for gone; node 2 took node 1 for gone. Both ranked first and split the votes for ever.
     #[test]
     fn whatever_nodes_believe_their_next_attempts_are_not_equally_far_away() {
         let patience = |id: u32, gone: Option<u32>| {
-            let mut machine = machine(id);
+            let mut machine = Machine::of_three(id);
             machine.suspect(
                 Now {
                     boot: Micros(0),

@@ -22,8 +22,11 @@ impl Machine {
 
     /// The primary whose stream this node should follow now: it, and its reign.
     pub fn following(&self) -> Option<(NodeId, Epoch)> {
-        // R1: nothing is stored under an epoch before it is durably promised.
-        let settled = self.generation == self.persisted;
+        // R1: nothing is stored under an epoch before it is durably promised, nor before it is
+        // durable that a log was given up (R14). A rule that is being recorded stands in nobody's
+        // way: each standby that was admitted once broke off its own stream by it, and the primary,
+        // which had just begun to count on it, waited until it was back.
+        let settled = self.persisted >= self.binding;
         let leader = self
             .leader
             .filter(|leader| leader.epoch == self.control.promised)?;
@@ -73,5 +76,52 @@ impl Machine {
             self.outputs
                 .push_back(Output::Acknowledge { to: primary, ack });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::machine::Leader;
+    use crate::units::Micros;
+
+    /// A standby that follows node 1 in epoch 3, everything durable.
+    fn standby() -> Machine {
+        let mut machine = Machine::of_three(2);
+        machine.change_control(|control| control.promised = Epoch(3));
+        machine.persisted = machine.generation;
+        machine.leader = Some(Leader {
+            id: NodeId(1),
+            epoch: Epoch(3),
+            process: 1,
+            last_beat: Micros::ZERO,
+            released: Lsn::ZERO,
+        });
+        machine
+    }
+
+    #[test]
+    fn a_stream_goes_on_while_what_does_not_bind_becomes_durable_and_only_then() {
+        let leader = Some((NodeId(1), Epoch(3)));
+        let after = |change: fn(&mut crate::replica::Control)| {
+            let mut machine = standby();
+            assert_eq!(machine.following(), leader);
+            machine.change_control(change);
+            assert!(machine.persisted < machine.generation);
+            let meanwhile = machine.following();
+            machine.persisted = machine.generation;
+            assert_eq!(machine.following(), leader);
+            meanwhile
+        };
+        assert_eq!(after(|control| control.longest_lease = Micros(7)), leader);
+        assert_eq!(after(|control| control.boot = 7), leader);
+        assert_eq!(after(|control| control.vote = Some(NodeId(1))), None, "R1");
+        assert_eq!(after(|control| control.incarnation = 7), None, "R25");
+        assert_eq!(after(|control| control.incomplete = true), None, "R14");
+        let mut machine = standby();
+        machine.change_control(|control| control.incomplete = true);
+        machine.persisted = machine.generation;
+        machine.change_control(|control| control.incomplete = false);
+        assert_eq!(machine.following(), leader, "it counts as whole again");
     }
 }

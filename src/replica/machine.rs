@@ -227,6 +227,8 @@ pub struct Machine {
     pub(super) generation: u64,
     /// The newest generation known to be durable.
     pub(super) persisted: u64,
+    /// The newest generation that changed what this node may store and acknowledge.
+    pub(super) binding: u64,
     pub(super) log: LogView,
     pub(super) role: Role,
     /// What this node promised as a voter.
@@ -291,6 +293,7 @@ impl Machine {
             control,
             generation: 0,
             persisted: 0,
+            binding: 0,
             log,
             role: Role::Follower,
             lease,
@@ -464,6 +467,9 @@ impl Machine {
             "a promise is never taken back"
         );
         self.generation += 1;
+        if self.control.binds_otherwise(&before) {
+            self.binding = self.generation;
+        }
         self.outputs.push_back(Output::Persist {
             generation: self.generation,
             control: Box::new(self.control.clone()),
@@ -652,5 +658,46 @@ impl Machine {
         rule.copies = 1;
         rule.founding = like.founding;
         rule
+    }
+}
+
+#[cfg(test)]
+impl Machine {
+    /// One of three data nodes in sync mode, with nothing on its disk.
+    pub(super) fn of_three(id: u32) -> Machine {
+        use super::config::{Kind, Level, MaxLoss, Member, Mode};
+        use crate::units::Millis;
+        let members = (1..=3).map(|id| Member {
+            id: NodeId(id),
+            kind: Kind::Data,
+            vote: true,
+            priority: 1,
+        });
+        let config = Config {
+            id: NodeId(id),
+            members: members.collect(),
+            mode: Mode::Sync,
+            level: Some(Level::Synced),
+            copies: None,
+            acks: 1,
+            semi_sync_timeout: Micros::from_ms(1000),
+            max_lag: None,
+            max_loss: MaxLoss::Nothing,
+            interval: Micros::from_ms(100),
+            timeout: Micros::from_ms(100),
+            threshold: 5,
+            lease: Micros::from_ms(800),
+            refused_is_dead: true,
+            bootstrap: false,
+            new_cluster_id: 1,
+            new_incarnation: u64::from(id),
+            process: u64::from(id),
+            boot: 1,
+        };
+        let now = Now {
+            boot: Micros::ZERO,
+            wall: Millis(0),
+        };
+        Machine::new(Arc::new(config), None, LogView::default(), now)
     }
 }
