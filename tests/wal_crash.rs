@@ -5,6 +5,8 @@
 mod mend;
 #[path = "wal/full.rs"]
 mod full;
+#[path = "wal/retention.rs"]
+mod retention;
 #[path = "wal/snapshot.rs"]
 mod snapshot;
 mod wal;

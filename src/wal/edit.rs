@@ -209,6 +209,13 @@ impl Log {
         while let Some(segment) = state.segments.pop() {
             disk.remove(&segment.path)?;
         }
+        while let Some(path) = state.superfluous.back() {
+            match disk.remove(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
+            state.superfluous.pop_back();
+        }
         disk.sync_dir(&self.shared.dir.join("wal"))
     }
 }

@@ -81,6 +81,8 @@ pub(super) struct State {
     /// Epoch and LSN of each EpochStart known; the first entry is what precedes the oldest record.
     pub(super) history: Vec<(Epoch, Lsn)>,
     pub(super) segments: Vec<Segment>,
+    /// Files before the oldest segment that are to go, oldest first.
+    pub(super) superfluous: VecDeque<PathBuf>,
     pub(super) cluster: u128,
     /// Bumped when history is rewritten: the writer's open file is void.
     pub(super) rewritten: u64,
@@ -146,6 +148,7 @@ impl Shared {
             last_sync: clock(),
             history: recovered.history.clone(),
             segments: recovered.segments.clone(),
+            superfluous: VecDeque::new(),
             cluster,
             rewritten: 0,
             left_bytes: left_in_newest(disk.as_ref(), &recovered.segments, end),

@@ -37,6 +37,11 @@ pub struct Bench {
 }
 
 pub fn open(disk: &SimDisk, config: LogConfig) -> Result<Bench, OpenError> {
+    open_from(disk, config, ChainPoint::default())
+}
+
+/// With a snapshot that begins at `start` and is durable.
+pub fn open_from(disk: &SimDisk, config: LogConfig, start: ChainPoint) -> Result<Bench, OpenError> {
     let seen: Arc<Mutex<Option<Lsn>>> = Arc::default();
     let ears = Arc::clone(&seen);
     let on_progress = Arc::new(move |progress: &Progress| {
@@ -47,7 +52,7 @@ pub fn open(disk: &SimDisk, config: LogConfig) -> Result<Bench, OpenError> {
         Path::new(DIR),
         config,
         7,
-        ChainPoint::default(),
+        start,
         on_progress,
         Arc::new(|| Duration::ZERO),
     )?;
@@ -71,7 +76,7 @@ impl Bench {
     }
 
     /// Each fifth record begins an epoch, so that there is a history.
-    fn append(&self, epoch: u64, payload: &[u8]) -> bool {
+    pub fn append(&self, epoch: u64, payload: &[u8]) -> bool {
         let lsn = self.log.end().lsn.next().0;
         let epoch = Epoch(epoch * 100 + lsn);
         self.log
