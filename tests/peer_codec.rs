@@ -127,6 +127,11 @@ fn message() -> impl Strategy<Value = StreamMessage> {
             StreamMessage::Repair { keys }
         }),
         (lsn(), lsn()).prop_map(|(after, last)| StreamMessage::Fetch { after, last }),
+        (any::<u32>(), lsn()).prop_map(|(source, oldest)| StreamMessage::CopyFrom {
+            source: NodeId(source),
+            oldest,
+        }),
+        lsn().prop_map(|oldest| StreamMessage::CopyWanted { oldest }),
         (lsn(), any::<[u64; 3]>(), any::<u32>()).prop_map(|(lsn, [epoch, time, offset], crc)| {
             StreamMessage::Chain(ChainPoint {
                 lsn,

@@ -328,6 +328,11 @@ fn counters(server: &Shared, registry: &mut Registry) {
             Stats::get(&stats.snapshots),
         ),
         (
+            "copies_sent",
+            "Snapshots sent, whole, to a standby whose log could not be matched",
+            Stats::get(&stats.copies_sent),
+        ),
+        (
             "snapshots_unreadable",
             "Snapshots that could not be read back after they were written",
             Stats::get(&stats.snapshots_unreadable),

@@ -6,9 +6,14 @@
 //! offer says exactly which snapshot it is, the standby answers how much of that very one it holds
 //! and has checked, and the primary keeps it for a while. Nothing counts before the whole was
 //! checked; what the standby had before counts until then (R24).
+//!
+//! Where another standby has it, that one sends the snapshot, and the primary's disk and network have
+//! only the log behind it to send. The standby then asks the primary to follow it, as after a restart:
+//! their histories decide whether what it took is the primary's (R4).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -19,7 +24,7 @@ use super::repair;
 use super::snapshots::{self, Offered, Pace};
 use super::stats::Stats;
 use super::store::NEVER;
-use super::stream::{StreamEnd, StreamReader, StreamWriter, next};
+use super::stream::{StreamEnd, StreamReader, StreamWriter, next, open};
 use crate::peer::StreamMessage;
 use crate::units::{Epoch, Lsn, Micros, NodeId};
 use crate::wal::{Reader, SnapshotKey, SnapshotReceiver};
@@ -36,6 +41,21 @@ fn piece_bytes(per_second: u64) -> u64 {
 /// Time between two lines that say how far a copy is.
 const SAY_EVERY: Micros = Micros(1_000_000);
 
+/// Time that another standby may take to make a snapshot where it has none that is new enough: the
+/// primary may have one.
+const OFFER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two pieces, of which there are to be fifty a second: who sends them may be frozen.
+const PIECE_PATIENCE: Duration = Duration::from_secs(5);
+
+async fn next_within(
+    patience: Duration,
+    reader: &mut StreamReader,
+) -> Result<(Epoch, StreamMessage), StreamEnd> {
+    let heard = tokio::time::timeout(patience, next(reader)).await;
+    heard.unwrap_or_else(|_| Err(other(format!("nothing came for {} s", patience.as_secs()))))
+}
+
 fn other(error: impl std::fmt::Display) -> StreamEnd {
     StreamEnd::Other(error.to_string())
 }
@@ -49,8 +69,67 @@ pub(super) async fn send_snapshot(
     reader: &mut StreamReader,
     writer: &mut StreamWriter,
 ) -> Result<(Reader, Offered), StreamEnd> {
-    let offered = snapshots::for_standby(node, standby).await.map_err(other)?;
-    let log_reader = node.store.log().reader(offered.begin)?;
+    let log = node.store.log();
+    let offered = snapshots::for_standby(node, standby, log.oldest().lsn);
+    let offered = offered.await.map_err(other)?;
+    let log_reader = log.reader(offered.begin)?;
+    send(node, &offered, epoch, reader, writer).await?;
+    Ok((log_reader, offered))
+}
+
+/// A standby's: sends a snapshot in the primary's stead.
+///
+/// R29: only one that this primary's log has matched. A deposed primary's snapshots may hold what
+/// it is about to give up.
+pub(super) async fn lend_snapshot(
+    node: &Arc<Node>,
+    standby: NodeId,
+    (epoch, oldest): (Epoch, Lsn),
+    reader: &mut StreamReader,
+    writer: &mut StreamWriter,
+) -> Result<(), StreamEnd> {
+    if let Some(reason) = why_not_lend(node, epoch) {
+        let message = StreamMessage::Refused {
+            reason: reason.clone(),
+        };
+        writer.push(epoch, &message)?;
+        writer.flush().await?;
+        return Err(StreamEnd::Other(reason));
+    }
+    let offered = snapshots::for_standby(node, standby, oldest).await;
+    let offered = offered.map_err(other)?;
+    send(node, &offered, epoch, reader, writer).await?;
+    // It closes the stream; whether it stands on the copy, only its primary hears.
+    match next(reader).await {
+        Ok(_) => Err(StreamEnd::Other("it went on speaking".into())),
+        Err(_) => Ok(()),
+    }
+}
+
+fn why_not_lend(node: &Node, epoch: Epoch) -> Option<String> {
+    let id = node.id();
+    let matched = node.acks.borrow().epoch == epoch;
+    if !(follows(node, epoch) && matched) {
+        return Some(format!("node {id} does not follow in epoch {epoch}"));
+    }
+    let unfit = node.unfit_reasons().into_iter().next();
+    unfit.map(|why| format!("node {id} has no copy to give: {why}"))
+}
+
+fn follows(node: &Node, epoch: Epoch) -> bool {
+    let gate = node.gate_now();
+    let following = gate.following;
+    following.is_some_and(|(_, followed)| followed == epoch) && !gate.stopping
+}
+
+/// Offers a snapshot and sends what of it is wanted.
+async fn send(
+    node: &Arc<Node>,
+    offered: &Offered,
+    epoch: Epoch,
+    reader: &mut StreamReader,
+    writer: &mut StreamWriter,
+) -> Result<(), StreamEnd> {
     let file = node
         .host
         .blocking(|| node.snapshots.reader(&offered.path))
@@ -67,12 +146,16 @@ pub(super) async fn send_snapshot(
             )));
         }
     };
-    tracing::info!("node {standby} takes a snapshot of {bytes} bytes from byte {offset} on");
+    tracing::info!(
+        "node {} takes a snapshot of {bytes} bytes from byte {offset} on",
+        offered.standby
+    );
     let most = piece_bytes(node.settings.copy_rate);
     let mut pace = Pace::new(node.settings.copy_rate);
     while offset < bytes {
         let gate = node.gate_now();
-        if !gate.is_primary() || gate.epoch != epoch || gate.stopping {
+        let reigns = gate.is_primary() && gate.epoch == epoch && !gate.stopping;
+        if !reigns && !follows(node, epoch) {
             return Err(StreamEnd::Other("the reign is over".into()));
         }
         let len = most.min(bytes - offset);
@@ -92,13 +175,45 @@ pub(super) async fn send_snapshot(
     }
     writer.push(epoch, &StreamMessage::SnapshotEnd { bytes })?;
     writer.flush().await?;
-    Ok((log_reader, offered))
+    Stats::add(&node.stats.copies_sent, 1);
+    Ok(())
+}
+
+/// Takes a full copy from another standby, telling the primary how far it is. The stream to the
+/// primary is as it was: whatever comes of this, it is asked to be followed next.
+pub(super) async fn borrow_snapshot(
+    node: &Arc<Node>,
+    (primary, epoch): (NodeId, Epoch),
+    (source, oldest): (NodeId, Lsn),
+    to_primary: &mut StreamWriter,
+) -> Result<(), StreamEnd> {
+    let (host, settings) = (node.host.as_ref(), &node.settings);
+    let (mut reader, mut writer) = open(host, settings, &node.identity(), source).await?;
+    writer.push(epoch, &StreamMessage::CopyWanted { oldest })?;
+    writer.flush().await?;
+    let offer = match next_within(OFFER_PATIENCE, &mut reader).await? {
+        (_, StreamMessage::SnapshotOffer(offer)) if offer.begin >= oldest => offer,
+        (_, StreamMessage::Refused { reason }) => return Err(StreamEnd::Other(reason)),
+        (_, message) => {
+            return Err(StreamEnd::Other(format!(
+                "{:?} is no answer to CopyWanted",
+                message.kind()
+            )));
+        }
+    };
+    let stream = (&mut reader, &mut writer, Some(to_primary));
+    take_snapshot(node, stream, primary, epoch, &offer).await?;
+    Ok(())
 }
 
 /// Takes a full copy and begins a new log behind it. Returns where it begins.
 pub(super) async fn take_snapshot(
     node: &Arc<Node>,
-    (reader, writer): (&mut StreamReader, &mut StreamWriter),
+    (reader, writer, mut to_primary): (
+        &mut StreamReader,
+        &mut StreamWriter,
+        Option<&mut StreamWriter>,
+    ),
     primary: NodeId,
     epoch: Epoch,
     offer: &SnapshotKey,
@@ -116,12 +231,12 @@ pub(super) async fn take_snapshot(
         .map_err(other)?;
     let offset = receiver.held();
     tracing::info!(
-        "taking a snapshot of {} bytes from node {primary}, of which {offset} are here",
+        "taking a snapshot of {} bytes, of which {offset} are here",
         offer.bytes
     );
     writer.push(epoch, &StreamMessage::SnapshotWanted { offset })?;
     writer.flush().await?;
-    receive(node, reader, epoch, offer, &mut receiver).await?;
+    receive(node, reader, &mut to_primary, epoch, offer, &mut receiver).await?;
     node.host.blocking(|| stand_on(node, primary, receiver))
 }
 
@@ -129,6 +244,7 @@ pub(super) async fn take_snapshot(
 async fn receive(
     node: &Arc<Node>,
     reader: &mut StreamReader,
+    to_primary: &mut Option<&mut StreamWriter>,
     epoch: Epoch,
     offer: &SnapshotKey,
     receiver: &mut SnapshotReceiver,
@@ -136,7 +252,7 @@ async fn receive(
     let (began, first) = (node.host.boot_time(), receiver.held());
     let mut said = began;
     loop {
-        match next(reader).await? {
+        match next_within(PIECE_PATIENCE, reader).await? {
             (_, StreamMessage::SnapshotChunk { offset, bytes }) if offset == receiver.held() => {
                 Stats::add(&node.stats.stream_received, bytes.len() as u64);
                 node.host
@@ -162,6 +278,10 @@ async fn receive(
         if now.since(said) >= SAY_EVERY {
             said = now;
             let held = receiver.held();
+            if let Some(primary) = to_primary {
+                primary.push(epoch, &StreamMessage::SnapshotWanted { offset: held })?;
+                primary.flush().await?;
+            }
             tracing::info!(
                 "taking a snapshot: {} % of {} MB, {} MB/s",
                 held * 100 / offer.bytes.max(1),

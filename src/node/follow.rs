@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::copy::take_snapshot;
+use super::copy;
 use super::driver::{News, Node};
 use super::guard::Guard;
 use super::repair::{self, Undo};
@@ -40,25 +40,10 @@ pub(super) async fn follow(
         primary,
     )
     .await?;
-    writer.push(epoch, &StreamMessage::Follow(describe(node)))?;
-    writer.flush().await?;
-    let from = match next(&mut reader).await? {
-        (_, StreamMessage::Matched(matched)) => {
-            node.host
-                .blocking(|| accept_match(node, primary, &matched))?;
-            super::copy::forget_parts(node);
-            matched.fork
-        }
-        (_, StreamMessage::SnapshotOffer(offer)) => {
-            take_snapshot(node, (&mut reader, &mut writer), primary, epoch, &offer).await?
-        }
-        (_, StreamMessage::Refused { reason }) => return Err(StreamEnd::Other(reason)),
-        (_, other) => {
-            return Err(StreamEnd::Other(format!(
-                "{:?} is no answer to Follow",
-                other.kind()
-            )));
-        }
+    let from = tokio::select! {
+        from = agree(node, primary, epoch, &mut reader, &mut writer) => from?,
+        // (A primary that froze in the middle of a copy once kept its standby from the next one.)
+        () = other_leader(node, primary, epoch) => return Ok(()),
     };
     node.enter([Input::Matched { epoch }]);
     writer.push(epoch, &StreamMessage::Ready { from: from.next() })?;
@@ -76,6 +61,54 @@ pub(super) async fn follow(
         result = take_records(node, epoch, reader, ask) => result,
         result = send_acks(node, epoch, writer, asks) => result,
         () = other_leader(node, primary, epoch) => Ok(()),
+    }
+}
+
+/// Log and keyspace become a beginning of the primary's. The last record of that.
+async fn agree(
+    node: &Arc<Node>,
+    primary: NodeId,
+    epoch: Epoch,
+    reader: &mut StreamReader,
+    writer: &mut StreamWriter,
+) -> Result<Lsn, StreamEnd> {
+    let mut copied = false;
+    loop {
+        writer.push(epoch, &StreamMessage::Follow(describe(node)))?;
+        writer.flush().await?;
+        match next(reader).await? {
+            (_, StreamMessage::Matched(matched)) => {
+                node.host
+                    .blocking(|| accept_match(node, primary, &matched, copied))?;
+                copy::forget_parts(node);
+                return Ok(matched.fork);
+            }
+            (_, StreamMessage::SnapshotOffer(offer)) => {
+                let stream = (reader, writer, None);
+                return copy::take_snapshot(node, stream, primary, epoch, &offer).await;
+            }
+            (_, StreamMessage::CopyFrom { source, oldest }) => {
+                if node.store.log().end().lsn > oldest {
+                    let why = "taking a full copy, which may begin before this log ends";
+                    may_give_up_log(node, why)?;
+                }
+                let from = (source, oldest);
+                let borrowed = copy::borrow_snapshot(node, (primary, epoch), from, writer);
+                match borrowed.await {
+                    Ok(()) => copied = true,
+                    Err(end) => tracing::info!(
+                        "no copy came from node {source}: {end}; asking node {primary}"
+                    ),
+                }
+            }
+            (_, StreamMessage::Refused { reason }) => return Err(StreamEnd::Other(reason)),
+            (_, other) => {
+                return Err(StreamEnd::Other(format!(
+                    "{:?} is no answer to Follow",
+                    other.kind()
+                )));
+            }
+        }
     }
 }
 
@@ -122,7 +155,13 @@ fn describe(node: &Node) -> Follow {
 }
 
 /// Makes the log end where it forks from the primary's. What lies behind is saved first.
-fn accept_match(node: &Arc<Node>, primary: NodeId, matched: &Matched) -> Result<(), StreamEnd> {
+/// Whoever has just taken a copy has said what that took the place of.
+fn accept_match(
+    node: &Arc<Node>,
+    primary: NodeId,
+    matched: &Matched,
+    copied: bool,
+) -> Result<(), StreamEnd> {
     let _alone = node
         .rewriting
         .lock()
@@ -156,7 +195,9 @@ fn accept_match(node: &Arc<Node>, primary: NodeId, matched: &Matched) -> Result<
         log.truncate_after(fork)?;
     } else {
         undo = repair::plan(node, fork)?;
-        tell_nothing_lost(node, primary, at);
+        if !copied {
+            tell_nothing_lost(node, primary, at);
+        }
     }
     match undo {
         Undo::Nothing => {}

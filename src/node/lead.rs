@@ -2,21 +2,33 @@
 //! send records as they come, and take acknowledgements.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::copy::send_snapshot;
+use super::copy::{lend_snapshot, send_snapshot};
 use super::driver::Node;
 use super::mend;
+use super::snapshots::{Elsewhere, Pace};
 use super::stream::{StreamEnd, StreamReader, StreamWriter, next};
 use crate::peer::{Follow, Matched, PeerInfo, StreamMessage, frame::MAX_REPAIR_BATCH_BYTES};
-use crate::replica::{Ack, Input};
-use crate::units::{Epoch, Lsn, NodeId};
+use crate::replica::{Ack, Input, StandbyView};
+use crate::units::{Epoch, Lsn, Micros, NodeId};
 use crate::wal::{NoReader, Reader};
 
 /// Bytes of records per frame.
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 256 << 10;
+
+/// A standby that lacks less than this is sent records as they come.
+const LAGS_BYTES: u64 = 4 << 20;
+
+/// How often it is looked how fast the log grows.
+const LOOK_EVERY: Micros = Micros::from_ms(100);
+
+/// Longest silence of a standby that takes a copy elsewhere; it says each second how far it is. (To
+/// check and load what it took takes a while, too.)
+const COPY_PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn serve(
     node: Arc<Node>,
@@ -47,51 +59,55 @@ async fn lead(
     mut reader: StreamReader,
     mut writer: StreamWriter,
 ) -> Result<(), StreamEnd> {
-    let (epoch, mut follow) = loop {
-        match next(&mut reader).await? {
-            (epoch, StreamMessage::Follow(follow)) => break (epoch, follow),
-            (epoch, StreamMessage::Fetch { after, last }) => {
+    let mut elsewhere = None;
+    let (epoch, follow, log_reader, offered) = loop {
+        let (epoch, message) = first_words(&mut reader, elsewhere.is_some()).await?;
+        let mut follow = match message {
+            StreamMessage::Follow(follow) => follow,
+            // How far the copy is that it takes elsewhere.
+            StreamMessage::SnapshotWanted { .. } if elsewhere.is_some() => continue,
+            StreamMessage::Fetch { after, last } => {
                 mend::answer(node, epoch, after, last, &mut writer).await?;
+                continue;
+            }
+            StreamMessage::CopyWanted { oldest } => {
+                let wanted = (epoch, oldest);
+                return lend_snapshot(node, info.node, wanted, &mut reader, &mut writer).await;
             }
             _ => return Err(StreamEnd::Other("it did not begin with Follow".into())),
-        }
-    };
-    follow.node = info.node;
-    follow.membership_incarnation = info.membership_incarnation;
-    if let Some(reason) = objection(node, epoch, &follow) {
-        writer.push(
-            epoch,
-            &StreamMessage::Refused {
+        };
+        follow.node = info.node;
+        follow.membership_incarnation = info.membership_incarnation;
+        if let Some(reason) = objection(node, epoch, &follow) {
+            let message = StreamMessage::Refused {
                 reason: reason.clone(),
-            },
-        )?;
-        writer.flush().await?;
-        return Err(StreamEnd::Other(reason));
-    }
-    let (log_reader, offered) = match common_point(node, &follow) {
-        Some(fork) => {
-            let log_reader = node.store.log().reader(fork)?;
-            let released = node.gate_now().shown;
-            let at = log_reader.position();
-            let appended = node.store.log().end().lsn;
-            writer.push(
-                epoch,
-                &StreamMessage::Matched(Matched {
-                    fork,
-                    fork_epoch: at.epoch,
-                    fork_crc: at.crc,
-                    released,
-                    appended,
-                }),
-            )?;
+            };
+            writer.push(epoch, &message)?;
             writer.flush().await?;
-            (log_reader, None)
+            return Err(StreamEnd::Other(reason));
         }
-        None => {
-            let (log_reader, offered) =
-                send_snapshot(node, info.node, epoch, &mut reader, &mut writer).await?;
-            (log_reader, Some(offered))
+        if let Some(fork) = common_point(node, &follow) {
+            let log_reader = tell_match(node, epoch, fork, &mut writer).await?;
+            break (epoch, follow, log_reader, None);
         }
+        // Asked once: whatever came of that, this node has all that is needed.
+        if elsewhere.is_none()
+            && let Some(source) = other_source(node, info.node)
+        {
+            let copying = Elsewhere::new(node, info.node);
+            let oldest = copying.oldest;
+            tracing::info!(
+                "node {} is to take a snapshot from node {source}",
+                info.node
+            );
+            writer.push(epoch, &StreamMessage::CopyFrom { source, oldest })?;
+            writer.flush().await?;
+            elsewhere = Some(copying);
+            continue;
+        }
+        let sent = send_snapshot(node, info.node, epoch, &mut reader, &mut writer);
+        let (log_reader, offered) = sent.await?;
+        break (epoch, follow, log_reader, Some(offered));
     };
     match next(&mut reader).await? {
         (_, StreamMessage::Ready { from }) if from == log_reader.position().lsn.next() => {}
@@ -105,6 +121,7 @@ async fn lead(
     if let Some(offered) = offered {
         offered.done();
     }
+    drop(elsewhere);
     let stream = Stream {
         number: stream,
         epoch,
@@ -112,6 +129,51 @@ async fn lead(
         writer,
     };
     ship(node, &follow, log_reader, stream).await
+}
+
+/// What a data node says before it follows. One that takes its copy elsewhere says how far it is.
+async fn first_words(
+    reader: &mut StreamReader,
+    copies: bool,
+) -> Result<(Epoch, StreamMessage), StreamEnd> {
+    if !copies {
+        return next(reader).await;
+    }
+    let heard = tokio::time::timeout(COPY_PATIENCE, next(reader)).await;
+    heard.unwrap_or_else(|_| Err(StreamEnd::Other("it says no more of its copy".into())))
+}
+
+async fn tell_match(
+    node: &Node,
+    epoch: Epoch,
+    fork: Lsn,
+    writer: &mut StreamWriter,
+) -> Result<Reader, StreamEnd> {
+    let log_reader = node.store.log().reader(fork)?;
+    let at = log_reader.position();
+    let matched = Matched {
+        fork,
+        fork_epoch: at.epoch,
+        fork_crc: at.crc,
+        released: node.gate_now().shown,
+        appended: node.store.log().end().lsn,
+    };
+    writer.push(epoch, &StreamMessage::Matched(matched))?;
+    writer.flush().await?;
+    Ok(log_reader)
+}
+
+/// A standby that follows, is fit, and has applied most: its snapshot does as well, and leaves this
+/// node to its clients.
+fn other_source(node: &Node, but_for: NodeId) -> Option<NodeId> {
+    let view = node.view();
+    let fit = |standby: &&StandbyView| {
+        standby.id != but_for && standby.counted && !view.unfit.contains(&standby.id)
+    };
+    let standbys = view.standbys.iter().filter(fit);
+    standbys
+        .max_by_key(|standby| standby.applied)
+        .map(|standby| standby.id)
 }
 
 fn objection(node: &Node, epoch: Epoch, follow: &Follow) -> Option<String> {
@@ -236,6 +298,7 @@ async fn send_records(
 ) -> Result<(), StreamEnd> {
     let mut appended = node.store.log().subscribe();
     let mut gate = node.gate();
+    let mut catch_up = CatchUp::new(node);
     let mut told = Lsn::ZERO;
     let mut held: Option<Answer> = None;
     loop {
@@ -250,6 +313,7 @@ async fn send_records(
             writer.flush().await?;
         }
         if let Some(chunk) = log_reader.next_chunk(Lsn(u64::MAX), BATCH_BYTES)? {
+            let bytes = chunk.bytes.len() as u64;
             told = now.released;
             let message = StreamMessage::Wal {
                 released: told,
@@ -257,6 +321,9 @@ async fn send_records(
             };
             writer.push(epoch, &message)?;
             writer.flush().await?;
+            catch_up
+                .sent(node, log_reader.position().offset, bytes)
+                .await;
             continue;
         }
         if now.released > told {
@@ -270,6 +337,40 @@ async fn send_records(
             _ = gate.changed() => {}
             answer = answers.recv(), if held.is_none() => held = answer,
         }
+    }
+}
+
+/// The share that a standby which lags may take of this machine.
+///
+/// As for a full copy (`[limits] copy_rate`), but always well above what clients write: it must come
+/// nearer. What is up to date is never held back.
+struct CatchUp {
+    pace: Pace,
+    looked: Micros,
+}
+
+impl CatchUp {
+    fn new(node: &Node) -> CatchUp {
+        CatchUp {
+            pace: Pace::new(node.settings.copy_rate),
+            looked: node.host.boot_time(),
+        }
+    }
+
+    /// So many bytes went out, up to this byte offset of the log.
+    async fn sent(&mut self, node: &Node, offset: u64, bytes: u64) {
+        let end = node.store.log().end().offset;
+        if node.settings.copy_rate == 0 || end.saturating_sub(offset) < LAGS_BYTES {
+            return;
+        }
+        let now = node.host.boot_time();
+        if now.since(self.looked) >= LOOK_EVERY {
+            self.looked = now;
+            let written = node.retention().pace.bytes_per_second(now, end);
+            let rate = node.settings.copy_rate.max(written.saturating_mul(2));
+            self.pace.set(rate);
+        }
+        self.pace.spend(bytes).await;
     }
 }
 

@@ -202,7 +202,16 @@ impl Node {
         }
         let heard = self.heard();
         let others = self.settings.other_data_nodes();
-        others.map(|id| (id, heard.received(id))).collect()
+        let position = |id| self.desk.needed_by(id).or_else(|| heard.received(id));
+        others.map(|id| (id, position(id))).collect()
+    }
+
+    /// The log is kept for a standby from behind this record on, as far as its budget goes.
+    pub(super) fn kept_within_budget(&self) -> Lsn {
+        let log = self.store.log();
+        let kept = Kept::of(&log.segment_starts(), log.end());
+        let oldest = kept.within(self.settings.standby_retain_bytes);
+        oldest.map_or(log.oldest().lsn, |(lsn, _)| lsn)
     }
 
     fn retention_plan(&self, replaced: Lsn) -> Plan {

@@ -41,6 +41,8 @@ pub struct Stats {
     pub repaired_bytes: AtomicU64,
     /// Bytes of records, repairs and copies that came from a primary.
     pub stream_received: AtomicU64,
+    /// Snapshots sent to a standby whose log could not be matched, whole.
+    pub copies_sent: AtomicU64,
     /// Snapshots made and verified since this node started.
     pub snapshots: AtomicU64,
     /// Snapshots that could not be read back after they were written.
@@ -76,6 +78,7 @@ impl Default for Stats {
             repaired_keys: zero(),
             repaired_bytes: zero(),
             stream_received: zero(),
+            copies_sent: zero(),
             snapshots: zero(),
             snapshots_unreadable: zero(),
             longest_walk_us: zero(),

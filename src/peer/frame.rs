@@ -103,11 +103,15 @@ pub enum FrameKind {
     Fetch = 44,
     /// The answer: where the records that follow begin, or have ended.
     Chain = 45,
+    /// Primary to standby: another standby has a copy for it.
+    CopyFrom = 46,
+    /// Standby to standby: asks for that copy.
+    CopyWanted = 47,
 }
 
 impl FrameKind {
     /// Every kind, in the order of its byte.
-    pub const ALL: [FrameKind; 18] = [
+    pub const ALL: [FrameKind; 20] = [
         FrameKind::Hello,
         FrameKind::Proof,
         FrameKind::Refused,
@@ -126,6 +130,8 @@ impl FrameKind {
         FrameKind::SnapshotWanted,
         FrameKind::Fetch,
         FrameKind::Chain,
+        FrameKind::CopyFrom,
+        FrameKind::CopyWanted,
     ];
 
     /// The kind with this byte, if there is one.
@@ -146,6 +152,8 @@ impl FrameKind {
             | FrameKind::Released
             | FrameKind::Fetch
             | FrameKind::Chain
+            | FrameKind::CopyFrom
+            | FrameKind::CopyWanted
             | FrameKind::Ack => MAX_CURSOR_BYTES,
             FrameKind::SnapshotChunk => SNAPSHOT_PREFIX_BYTES + MAX_SNAPSHOT_CHUNK_BYTES,
             FrameKind::Wal => MAX_WAL_FRAME_BYTES,

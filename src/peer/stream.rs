@@ -19,6 +19,14 @@
 //! Ready          ->                       I stand on it, send what follows its begin
 //!                <- Wal | Released ...
 //!
+//! Follow         ->
+//!                <- CopyFrom              the same, but that standby has a copy for you
+//! SnapshotWanted ->                       once a second: so much of it is here
+//! Follow         ->                       I stand on it; or that standby had none after all
+//!
+//! CopyWanted     ->                       to that standby, on a stream of its own
+//!                <- SnapshotOffer         and so on, to SnapshotEnd
+//!
 //! Fetch          ->                       records that my disk lost; any data node answers
 //!                <- Chain, Wal ..., Chain where they begin, they, where they end
 //!
@@ -105,10 +113,22 @@ pub enum StreamMessage {
     },
     /// Primary to standby: a snapshot comes.
     SnapshotOffer(SnapshotKey),
-    /// Standby to primary: begin here.
+    /// Standby to primary: begin here. While another standby sends it: so far it is.
     SnapshotWanted {
         /// Bytes of the offered snapshot that it holds already, from the start.
         offset: u64,
+    },
+    /// Primary to standby: another standby has a copy for you; then follow me.
+    CopyFrom {
+        /// Which.
+        source: NodeId,
+        /// The primary's log is kept from behind this record on.
+        oldest: Lsn,
+    },
+    /// Standby to standby: send me a snapshot.
+    CopyWanted {
+        /// One that begins here or later.
+        oldest: Lsn,
     },
     /// A piece of it.
     SnapshotChunk {
@@ -202,6 +222,8 @@ impl StreamMessage {
             StreamMessage::Values { .. } => FrameKind::Values,
             StreamMessage::Fetch { .. } => FrameKind::Fetch,
             StreamMessage::Chain(_) => FrameKind::Chain,
+            StreamMessage::CopyFrom { .. } => FrameKind::CopyFrom,
+            StreamMessage::CopyWanted { .. } => FrameKind::CopyWanted,
             StreamMessage::Refused { .. } => FrameKind::Refused,
         }
     }
@@ -261,6 +283,11 @@ impl StreamMessage {
                 body.put_u64_le(after.0);
                 body.put_u64_le(last.0);
             }
+            StreamMessage::CopyFrom { source, oldest } => {
+                body.put_u32_le(source.0);
+                body.put_u64_le(oldest.0);
+            }
+            StreamMessage::CopyWanted { oldest } => body.put_u64_le(oldest.0),
             StreamMessage::Chain(point) => {
                 body.put_u64_le(point.lsn.0);
                 body.put_u64_le(point.epoch.0);
@@ -350,6 +377,13 @@ impl StreamMessage {
                 offset: number()?,
                 crc: body.try_get_u32_le().map_err(short)?,
             }),
+            FrameKind::CopyFrom => StreamMessage::CopyFrom {
+                source: NodeId(body.try_get_u32_le().map_err(short)?),
+                oldest: Lsn(body.try_get_u64_le().map_err(short)?),
+            },
+            FrameKind::CopyWanted => StreamMessage::CopyWanted {
+                oldest: Lsn(number()?),
+            },
             FrameKind::Refused => StreamMessage::Refused {
                 reason: sentence(&std::mem::take(body)),
             },

@@ -105,3 +105,90 @@ fn a_copy_that_broke_off_goes_on_where_it_was() {
         assert_eq!(value, Some(noise(n)), "key {n}");
     }
 }
+
+const SMALL: &str = "[wal]\nsegment_size = \"256 KiB\"\nretain = \"512 KiB\"\n\
+                     standby_retain = \"2 MiB\"\n";
+
+/// Three data nodes that let go of the beginning of their logs, one of them wiped and down. What the
+/// primary keeps for that one reaches back behind the others' newest snapshots.
+fn third_is_blank() -> (Lab, u32, u32, u32) {
+    let (mut lab, primary) = Lab::start(Plan {
+        more_toml: SMALL.to_owned(),
+        ..Plan::three_data_nodes("t")
+    });
+    let [second, third] = lab.others(&[primary])[..] else {
+        panic!("two standbys");
+    };
+    assert!(lab.cluster.stop(third, PATIENCE).expect("it runs"));
+    wipe(&mut lab, third);
+    let mut client = lab.connect(primary);
+    for batch in 0..VALUES / 100 {
+        let mut pipe = redis::pipe();
+        for n in batch * 100..batch * 100 + 100 {
+            pipe.cmd("SET").arg(n).arg(noise(n)).ignore();
+        }
+        pipe.query::<()>(&mut client).expect("two of three go on");
+    }
+    let dir = lab.data_dir(primary);
+    until("a log that begins later", || {
+        (oldest_lsn(&dir) > 1).then_some(())
+    });
+    (lab, primary, second, third)
+}
+
+fn copies_sent(lab: &Lab, id: u32) -> Option<f64> {
+    lab.metric(id, "understudy_copies_sent_total")
+}
+
+fn has_the_values(lab: &Lab, id: u32) {
+    let mut there = lab.connect(id);
+    for n in (0..VALUES).step_by(97) {
+        let value: Option<Vec<u8>> = redis::cmd("GET")
+            .arg(n)
+            .query(&mut there)
+            .expect("it answers");
+        assert_eq!(value, Some(noise(n)), "key {n}");
+    }
+}
+
+#[test]
+fn a_standby_gives_the_copy_in_the_primarys_stead() {
+    let (mut lab, primary, second, third) = third_is_blank();
+    lab.caught_up(second, primary);
+    lab.cluster.start(third).expect("it starts");
+    lab.caught_up(third, primary);
+    assert_eq!(copies_sent(&lab, second), Some(1.0));
+    assert_eq!(copies_sent(&lab, primary), Some(0.0));
+    has_the_values(&lab, third);
+}
+
+/// Rot in what the standby gives is found out; the primary has all that is needed.
+#[test]
+fn where_the_standbys_snapshot_is_rotten_the_primary_gives_its_own() {
+    let (mut lab, primary, second, third) = third_is_blank();
+    lab.caught_up(second, primary);
+    let dir = lab.data_dir(second).join("snapshot");
+    // So new that no other is due.
+    let newest = until("a snapshot at the standby", || {
+        let files = std::fs::read_dir(&dir).ok()?;
+        let paths = files.filter_map(|file| Some(file.ok()?.path()));
+        let whole = paths.filter(|path| path.extension().is_some_and(|end| end == "snap"));
+        let newest = whole.max()?;
+        let begin: u64 = newest
+            .file_name()?
+            .to_str()?
+            .split('-')
+            .next()?
+            .parse()
+            .ok()?;
+        (begin + 480 > VALUES).then_some(newest)
+    });
+    let mut bytes = std::fs::read(&newest).expect("it is readable");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&newest, &bytes).expect("it is writable");
+    lab.cluster.start(third).expect("it starts");
+    lab.caught_up(third, primary);
+    assert_eq!(copies_sent(&lab, primary), Some(1.0));
+    has_the_values(&lab, third);
+}

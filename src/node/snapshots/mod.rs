@@ -33,6 +33,8 @@ pub(super) struct Desk {
     /// Held while a snapshot is made: two walks at once would cost twice, for the same.
     making: tokio::sync::Mutex<()>,
     copies: Mutex<BTreeMap<NodeId, Copy>>,
+    /// Standbys that take a copy from another standby, and behind what they will need this log.
+    elsewhere: Mutex<BTreeMap<NodeId, Lsn>>,
 }
 
 #[derive(Debug)]
@@ -51,6 +53,17 @@ impl Desk {
             .expect("the list of copies is only read and set")
     }
 
+    fn elsewhere(&self) -> MutexGuard<'_, BTreeMap<NodeId, Lsn>> {
+        self.elsewhere
+            .lock()
+            .expect("the list of copies is only read and set")
+    }
+
+    /// Behind what a standby will need the log that takes a copy from another standby now.
+    pub(super) fn needed_by(&self, standby: NodeId) -> Option<Lsn> {
+        self.elsewhere().get(&standby).copied()
+    }
+
     /// The snapshots that may not be removed now.
     fn held(&self, now: Micros) -> Vec<PathBuf> {
         let mut copies = self.copies();
@@ -65,7 +78,7 @@ pub(super) struct Offered {
     pub(super) begin: Lsn,
     pub(super) path: PathBuf,
     node: Arc<Node>,
-    standby: NodeId,
+    pub(super) standby: NodeId,
 }
 
 impl Offered {
@@ -120,6 +133,33 @@ impl Drop for Offered {
     }
 }
 
+/// While this is there, a standby that takes its copy elsewhere counts as one that lags: what it
+/// will need of the log is kept for it, within its budget.
+pub(super) struct Elsewhere {
+    node: Arc<Node>,
+    standby: NodeId,
+    /// The log is kept from behind this record on.
+    pub(super) oldest: Lsn,
+}
+
+impl Elsewhere {
+    pub(super) fn new(node: &Arc<Node>, standby: NodeId) -> Elsewhere {
+        let oldest = node.kept_within_budget();
+        node.desk.elsewhere().insert(standby, oldest);
+        Elsewhere {
+            node: Arc::clone(node),
+            standby,
+            oldest,
+        }
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        self.node.desk.elsewhere().remove(&self.standby);
+    }
+}
+
 /// R29: a snapshot that ends beyond the fork holds what was given up.
 pub(super) fn drop_beyond(node: &Node, fork: Lsn) -> Result<(), SnapshotError> {
     let list = node.snapshots.list()?;
@@ -130,23 +170,30 @@ pub(super) fn drop_beyond(node: &Node, fork: Lsn) -> Result<(), SnapshotError> {
     Ok(())
 }
 
-/// A snapshot from which a standby can go on by the log: the one it has begun to take, the newest,
-/// or one made now.
-pub(super) async fn for_standby(node: &Arc<Node>, standby: NodeId) -> Result<Offered, NoSnapshot> {
-    if let Some(offered) = there_already(node, standby)? {
+/// A snapshot from which a standby can go on by a log that is kept from behind `oldest` on: the one
+/// it has begun to take, the newest, or one made now.
+pub(super) async fn for_standby(
+    node: &Arc<Node>,
+    standby: NodeId,
+    oldest: Lsn,
+) -> Result<Offered, NoSnapshot> {
+    if let Some(offered) = there_already(node, standby, oldest)? {
         return Ok(offered);
     }
     let _alone = node.desk.making.lock().await;
     // Another standby may have had one made while this one waited.
-    if let Some(offered) = there_already(node, standby)? {
+    if let Some(offered) = there_already(node, standby, oldest)? {
         return Ok(offered);
     }
     let (begin, _, path) = make(node).await?;
     Ok(Offered::new(node, standby, begin, path))
 }
 
-fn there_already(node: &Arc<Node>, standby: NodeId) -> Result<Option<Offered>, SnapshotError> {
-    let oldest = node.store.log().oldest().lsn;
+fn there_already(
+    node: &Arc<Node>,
+    standby: NodeId,
+    oldest: Lsn,
+) -> Result<Option<Offered>, SnapshotError> {
     let begun = node
         .desk
         .copies()

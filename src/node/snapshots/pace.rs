@@ -24,6 +24,11 @@ impl Pace {
         }
     }
 
+    /// Another rate from here on.
+    pub(in crate::node) fn set(&mut self, per_second: u64) {
+        self.per_second = per_second;
+    }
+
     /// Waits until `bytes` more may follow those before. Always lets others run.
     pub(in crate::node) async fn spend(&mut self, bytes: u64) {
         if self.per_second == 0 {
