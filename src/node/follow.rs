@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::copy;
 use super::driver::{News, Node};
+use super::fitness::Unfit;
 use super::guard::Guard;
 use super::repair::{self, Undo};
 use super::reports::{Acknowledged, ExactLoss};
@@ -80,7 +81,9 @@ async fn agree(
             (_, StreamMessage::Matched(matched)) => {
                 node.host
                     .blocking(|| accept_match(node, primary, &matched, copied))?;
+                // A copy that it began before is not needed any more: what it has is matched.
                 copy::forget_parts(node);
+                node.fit_again(Unfit::Copying);
                 return Ok(matched.fork);
             }
             (_, StreamMessage::SnapshotOffer(offer)) => {
