@@ -44,7 +44,8 @@ pub(super) async fn follow(
     let from = tokio::select! {
         from = agree(node, primary, epoch, &mut reader, &mut writer) => from?,
         // (A primary that froze in the middle of a copy once kept its standby from the next one.)
-        () = other_leader(node, primary, epoch) => return Ok(()),
+        // Not at a moment without a leader: that is how a blank node's first promise becomes durable.
+        () = next_leader(node, primary, epoch) => return Ok(()),
     };
     node.enter([Input::Matched { epoch }]);
     writer.push(epoch, &StreamMessage::Ready { from: from.next() })?;
@@ -134,6 +135,17 @@ async fn other_leader(node: &Node, primary: NodeId, epoch: Epoch) {
     let differs = |gate: &super::gate::Gate| gate.following != Some((primary, epoch));
     // The gate lives as long as the node.
     let _ = gate.wait_for(differs).await;
+}
+
+/// Until there is someone else to follow.
+async fn next_leader(node: &Node, primary: NodeId, epoch: Epoch) {
+    let mut gate = node.gate();
+    let other = |gate: &super::gate::Gate| {
+        let following = gate.following;
+        following.is_some_and(|following| following != (primary, epoch))
+    };
+    // The gate lives as long as the node.
+    let _ = gate.wait_for(other).await;
 }
 
 fn describe(node: &Node) -> Follow {

@@ -96,14 +96,7 @@ fn a_copy_that_broke_off_goes_on_where_it_was() {
     );
     assert_eq!(part(&mut lab, standby), None, "nothing is left over");
     lab.caught_up(standby, primary);
-    let mut there = lab.connect(standby);
-    for n in (0..VALUES).step_by(97) {
-        let value: Option<Vec<u8>> = redis::cmd("GET")
-            .arg(n)
-            .query(&mut there)
-            .expect("it answers");
-        assert_eq!(value, Some(noise(n)), "key {n}");
-    }
+    has_the_values(&lab, standby);
 }
 
 const SMALL: &str = "[wal]\nsegment_size = \"256 KiB\"\nretain = \"512 KiB\"\n\

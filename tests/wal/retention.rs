@@ -6,7 +6,7 @@ use understudy::wal::sim_disk::SimDisk;
 use understudy::wal::{ChainPoint, LogConfig, records};
 
 use crate::holds;
-use crate::wal::search::Search;
+use crate::wal::search::{Search, crashes_of};
 use crate::wal::{Bench, config, disk, first_history, open_from};
 
 /// What the log promised, and what need not be in it.
@@ -77,26 +77,6 @@ fn check(image: &SimDisk, config: LogConfig, promise: &Promise) -> Result<(), St
     }
 }
 
-/// The disk dies at each operation.
-fn crashes(config: LogConfig) -> Search {
-    let mut search = Search::default();
-    let whole = disk();
-    story(&whole, config, Promise::default());
-    for boundary in 1..=whole.operations() + 1 {
-        let dying = disk();
-        dying.crash_at(boundary);
-        let promise = story(&dying, config, Promise::default());
-        for seed in 0..6 {
-            let image = dying.after_crash(seed * 1000 + boundary);
-            let place = || format!("dead at operation {boundary}, seed {seed}");
-            if !search.look(place, check(&image, config, &promise)) {
-                return search;
-            }
-        }
-    }
-    search
-}
-
 /// Each operation fails once; the log's next process goes on with the same.
 fn errors(config: LogConfig) -> Search {
     let mut search = Search::default();
@@ -138,6 +118,8 @@ fn what_a_snapshot_replaces_goes_without_leaving_a_hole() {
     assert_eq!(promise.synced, 36);
     let kept = whole.durable_files().len();
     assert!((1..=4).contains(&kept), "{kept} segments are left");
-    holds("retention, crashes", &crashes(config()));
+    let life = |disk: &SimDisk| story(disk, config(), Promise::default());
+    let crashes = crashes_of(life, |image, promise| check(image, config(), promise));
+    holds("retention, crashes", &crashes);
     holds("retention, errors", &errors(config()));
 }

@@ -27,17 +27,28 @@ impl Search {
 
 /// The disk dies at each operation of the story; several images of each.
 pub fn crashes(story: Story, config: LogConfig) -> Search {
+    crashes_of(
+        |disk| story(disk, config),
+        |image, promise| check(image, config, promise),
+    )
+}
+
+/// The same of any life of a disk that promises something, and is held to it.
+pub fn crashes_of<P>(
+    life: impl Fn(&SimDisk) -> P,
+    check: impl Fn(&SimDisk, &P) -> Result<(), String>,
+) -> Search {
     let mut search = Search::default();
     let whole = disk();
-    story(&whole, config);
+    life(&whole);
     for boundary in 1..=whole.operations() + 1 {
         let dying = disk();
         dying.crash_at(boundary);
-        let promise = story(&dying, config);
+        let promise = life(&dying);
         for seed in 0..6 {
             let image = dying.after_crash(seed * 1000 + boundary);
             let place = || format!("dead at operation {boundary}, seed {seed}");
-            if !search.look(place, check(&image, config, &promise)) {
+            if !search.look(place, check(&image, &promise)) {
                 return search;
             }
         }
