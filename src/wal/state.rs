@@ -96,6 +96,12 @@ pub(super) struct State {
     pub(super) reserve: Option<Arc<Reserve>>,
 }
 
+/// A group with so many bytes of records takes over the buffer that they came in.
+const COPIED_BYTES: usize = 64 << 10;
+
+/// What a group takes besides its records.
+const GROUP_BYTES: usize = size_of::<Group>();
+
 /// No write or sync is in flight.
 pub(super) const IDLE: u64 = u64::MAX;
 
@@ -265,7 +271,7 @@ impl State {
         self.open.clear();
         self.open_claim = Lsn::ZERO;
         for group in self.tail.drain(self.tail.len() - self.unwritten..) {
-            self.tail_bytes -= group.bytes.len();
+            self.tail_bytes -= group.bytes.len() + GROUP_BYTES;
         }
         self.unwritten = 0;
         self.end = self.written;
@@ -286,9 +292,20 @@ impl State {
         if self.open.is_empty() {
             return;
         }
-        let capacity = self.open.len().clamp(4096, 1 << 20);
-        let bytes = std::mem::replace(&mut self.open, Vec::with_capacity(capacity));
-        self.tail_bytes += bytes.len();
+        // A small group is copied: with the buffer it came in, of 4 KiB at least, a tail of single
+        // records took twenty-five times the memory that it was allowed.
+        let bytes = match self.open.len() {
+            len if len < COPIED_BYTES => {
+                let copy = Bytes::copy_from_slice(&self.open);
+                self.open.clear();
+                copy
+            }
+            len => {
+                let next = Vec::with_capacity(len.min(1 << 20));
+                Bytes::from(std::mem::replace(&mut self.open, next))
+            }
+        };
+        self.tail_bytes += bytes.len() + GROUP_BYTES;
         let before = self.open_before;
         self.tail.push_back(Group {
             first: before.lsn.next(),
@@ -305,7 +322,7 @@ impl State {
     pub(super) fn trim_tail(&mut self, keep_bytes: usize) {
         while self.tail_bytes > keep_bytes && self.tail.len() > self.unwritten {
             if let Some(group) = self.tail.pop_front() {
-                self.tail_bytes -= group.bytes.len();
+                self.tail_bytes -= group.bytes.len() + GROUP_BYTES;
             }
         }
     }
