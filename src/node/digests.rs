@@ -25,7 +25,7 @@ use super::driver::{Node, Order};
 use super::fitness::Unfit;
 use super::links::Word;
 use super::stats::Stats;
-use super::store::Compared;
+use super::store::{Compared, Expected};
 use crate::keyspace::Keyspace;
 use crate::replica::Input;
 use crate::units::{Epoch, Lsn, Micros, NodeId};
@@ -164,7 +164,12 @@ fn say(node: &Arc<Node>, epoch: Epoch) {
         board.proven.insert(node.id(), lsn);
     }
     for standby in node.settings.other_data_nodes() {
-        tell(node, standby, Word::Digest { epoch, lsn, digest });
+        let behind = Expected {
+            lsn,
+            epoch: at.epoch,
+            digest,
+        };
+        tell(node, standby, Word::Digest(epoch, behind));
     }
 }
 
@@ -176,9 +181,9 @@ fn tell(node: &Node, to: NodeId, word: Word) {
 }
 
 /// A standby heard the primary's digest.
-pub(super) fn heard(node: &Arc<Node>, primary: NodeId, epoch: Epoch, lsn: Lsn, digest: u64) {
+pub(super) fn heard(node: &Arc<Node>, primary: NodeId, epoch: Epoch, expected: Expected) {
     if node.gate_now().following == Some((primary, epoch))
-        && let Some(compared) = node.store.expect_digest(lsn, digest)
+        && let Some(compared) = node.store.expect_digest(expected)
     {
         note(node, compared);
     }

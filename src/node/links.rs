@@ -14,12 +14,13 @@ use super::digests::{self, Held};
 use super::driver::Node;
 use super::lead;
 use super::reports::ExactLoss;
+use super::store::Expected;
 use crate::peer::{
     Accepted, Backoff, Connected, ConnectionKind, DialError, FrameKind, FramedReader, FramedWriter,
     Listener, PeerInfo, ReadHalf, Socket, WriteHalf, accept, connect, control,
 };
 use crate::replica::{Envelope, Input};
-use crate::units::{Epoch, Lsn, NodeId};
+use crate::units::{Epoch, NodeId};
 
 /// Longest time for a connect and for a handshake.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -32,7 +33,7 @@ pub(super) enum Word {
     /// What a rejoining node gave up, for the history.
     Discarded(Epoch, ExactLoss),
     /// The digest of this primary's keyspace behind a record.
-    Digest { epoch: Epoch, lsn: Lsn, digest: u64 },
+    Digest(Epoch, Expected),
     /// The same of this standby's, in answer.
     DigestHere(Epoch, Held),
     /// This primary takes that keyspace of the standby's for the one that is wrong.
@@ -242,9 +243,7 @@ async fn hear_all(
                 return;
             }
             Ok(Word::Discarded(epoch, loss)) => node.reports_of_others(epoch, loss),
-            Ok(Word::Digest { epoch, lsn, digest }) => {
-                digests::heard(node, info.node, epoch, lsn, digest);
-            }
+            Ok(Word::Digest(epoch, expected)) => digests::heard(node, info.node, epoch, expected),
             Ok(Word::DigestHere(epoch, held)) => digests::answered(node, info.node, epoch, held),
             Ok(Word::Differs(epoch, held)) => digests::judged(node, info.node, epoch, held),
             Err(error) => {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::host::Host;
@@ -32,7 +33,7 @@ pub(super) struct Inner {
     pub(super) reign: Option<Epoch>,
     pub(super) paused: bool,
     /// The primary's digests behind records that are not applied yet, oldest first.
-    expected: VecDeque<(Lsn, u64)>,
+    expected: VecDeque<Expected>,
     /// How often everything was replaced: a walk must not go on over another history.
     pub(super) replaced: u64,
 }
@@ -41,15 +42,23 @@ impl Inner {
     /// A record has been applied: perhaps its digest was expected.
     fn compare_digests(&mut self) -> Option<Compared> {
         let lsn = self.applied.lsn;
-        while let Some((at, theirs)) = self.expected.front().copied()
-            && at <= lsn
+        while let Some(expected) = self.expected.front().copied()
+            && expected.lsn <= lsn
         {
             self.expected.pop_front();
-            if at == lsn && self.is_exact() {
-                return Some(self.compare(theirs));
+            if self.is_behind(&expected) {
+                return Some(self.compare(expected.digest));
             }
         }
         None
+    }
+
+    /// Whether what is applied ends with just that record. A deposed primary, or a standby that has
+    /// not matched yet, may hold another of that number. (Seed 221 of the simulator's `lagging`: such
+    /// a primary was taken for the sick one, and built all of its keyspace again for one key.)
+    fn is_behind(&self, expected: &Expected) -> bool {
+        let applied = (self.applied.lsn, self.applied.epoch);
+        applied == (expected.lsn, expected.epoch) && self.is_exact()
     }
 
     fn compare(&self, theirs: u64) -> Compared {
@@ -80,6 +89,16 @@ pub struct Store {
     /// Of the present reign. Locked inside `inner`, and by the driver, each for a moment.
     lag_index: Mutex<LagIndex>,
     random: AtomicU64,
+}
+
+/// A primary's digest behind a record, which LSN and epoch name: so may be compared whatever reign
+/// it is said in, and whether the logs were matched or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Expected {
+    pub(super) lsn: Lsn,
+    /// The record's, not the reign's.
+    pub(super) epoch: Epoch,
+    pub(super) digest: u64,
 }
 
 /// Two digests behind the same record.
@@ -490,16 +509,20 @@ impl Store {
 
     /// The primary's digest behind a record, to be compared when that has been applied. At once
     /// where it has been just now; where the keyspace is further on already it is too late.
-    pub(super) fn expect_digest(&self, lsn: Lsn, theirs: u64) -> Option<Compared> {
+    pub(super) fn expect_digest(&self, expected: Expected) -> Option<Compared> {
         let mut inner = self.write();
-        if inner.applied.lsn == lsn && inner.is_exact() {
-            return Some(inner.compare(theirs));
+        if inner.is_behind(&expected) {
+            return Some(inner.compare(expected.digest));
         }
-        let newest = inner.expected.back().map_or(Lsn::ZERO, |(lsn, _)| *lsn);
+        let Expected { lsn, epoch, .. } = expected;
+        // What an earlier primary had there, and took with it, would stand in the way.
+        let gone = |old: &mut Expected| old.lsn >= lsn && old.epoch < epoch;
+        while inner.expected.pop_back_if(gone).is_some() {}
+        let newest = inner.expected.back().map_or(Lsn::ZERO, |old| old.lsn);
         // Where there is no more room the new one is let go: a standby that lags for long would never
         // come to the oldest if that went.
         if lsn > inner.applied.lsn.max(newest) && inner.expected.len() < MOST_EXPECTED {
-            inner.expected.push_back((lsn, theirs));
+            inner.expected.push_back(expected);
         }
         None
     }
