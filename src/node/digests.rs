@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use super::driver::{Node, Order};
 use super::fitness::Unfit;
@@ -51,8 +52,18 @@ pub(super) struct Held {
 struct Round {
     lsn: Lsn,
     digest: u64,
+    number: u64,
     said: Micros,
     answers: BTreeMap<NodeId, Held>,
+}
+
+/// The last comparison with another node that showed no difference.
+#[derive(Clone, Copy, Debug)]
+struct Same {
+    /// The reign.
+    epoch: Epoch,
+    lsn: Lsn,
+    number: u64,
 }
 
 /// What is known of sameness; a primary's rounds, or a standby's doubt.
@@ -63,6 +74,9 @@ struct Board {
     /// The newest record behind which each node's digest was the primary's; on a standby its own
     /// entry only.
     proven: BTreeMap<NodeId, Lsn>,
+    /// Comparisons so far: a primary's rounds, what a standby compared.
+    number: u64,
+    same: Option<Same>,
     /// A standby's: it differed from the primary of this epoch, since then, and nobody has judged.
     doubt: Option<(Epoch, Micros)>,
     /// A standby's: it was rebuilt because it differed, and has not been the same since.
@@ -73,11 +87,33 @@ struct Board {
 
 /// What this node knows of sameness.
 #[derive(Debug, Default)]
-pub(super) struct Digests(Mutex<Board>);
+pub(super) struct Digests {
+    board: Mutex<Board>,
+    confirmed: Notify,
+}
 
 impl Digests {
     fn board(&self) -> MutexGuard<'_, Board> {
-        self.0.lock().expect("the board is only read and set")
+        self.board.lock().expect("the board is only read and set")
+    }
+
+    /// How many comparisons have begun.
+    pub(super) fn number(&self) -> u64 {
+        self.board().number
+    }
+
+    /// The record from `lsn` on, if any, behind which another node's keyspace was the same as this
+    /// one in this reign, in a comparison after the one of that number. (At rest the record alone
+    /// says nothing: the keyspace was right behind it a moment ago.)
+    pub(super) fn confirmed(&self, epoch: Epoch, lsn: Lsn, number: u64) -> Option<Lsn> {
+        let same = self.board().same?;
+        let since = same.epoch == epoch && same.lsn >= lsn && same.number > number;
+        since.then_some(same.lsn)
+    }
+
+    /// Resolves when another node's keyspace was found to be the same, from this call on.
+    pub(super) fn news(&self) -> impl Future<Output = ()> {
+        self.confirmed.notified()
     }
 
     /// The newest record behind which this node's digest was the primary's, as far as known here.
@@ -147,14 +183,18 @@ fn say(node: &Arc<Node>, epoch: Epoch) {
             *board = Board {
                 epoch,
                 part: board.part,
+                number: board.number,
                 ..Board::default()
             };
         }
         // A record that is still the last one is asked for anew: keyspaces go bad also at rest.
         board.rounds.pop_back_if(|round| round.lsn == lsn);
+        board.number += 1;
+        let number = board.number;
         board.rounds.push_back(Round {
             lsn,
             digest,
+            number,
             said: node.host.boot_time(),
             answers: BTreeMap::new(),
         });
@@ -204,6 +244,9 @@ pub(super) fn note(node: &Arc<Node>, compared: Compared) {
         let mut board = node.digests.board();
         if own == theirs {
             board.proven.insert(node.id(), lsn);
+            board.number += 1;
+            let number = board.number;
+            board.same = Some(Same { epoch, lsn, number });
             board.doubt = None;
             board.rebuilt = false;
         } else if board.doubt.is_none_or(|(since, _)| since != epoch) {
@@ -216,6 +259,7 @@ pub(super) fn note(node: &Arc<Node>, compared: Compared) {
     }
     if own == theirs {
         acquit(node);
+        node.digests.confirmed.notify_waiters();
     }
     let held = Held {
         lsn,
@@ -238,10 +282,13 @@ pub(super) fn answered(node: &Arc<Node>, from: NodeId, epoch: Epoch, held: Held)
         };
         round.answers.insert(from, held);
         if round.digest == held.digest {
+            let (lsn, number) = (round.lsn, round.number);
+            board.same = Some(Same { epoch, lsn, number });
             let proven = board.proven.entry(from).or_insert(held.lsn);
             *proven = held.lsn.max(*proven);
         }
     }
+    node.digests.confirmed.notify_waiters();
     settle_rounds(node);
 }
 
@@ -374,32 +421,39 @@ pub(super) async fn scrub_memory(node: Arc<Node>) {
             return;
         }
         for _ in 0..=parts {
-            scrub_part(&node);
+            scrub_next(&node);
         }
     }
 }
 
 /// Adds up the next part.
-fn scrub_part(node: &Arc<Node>) {
-    let gate = node.gate_now();
+fn scrub_next(node: &Arc<Node>) {
     let part = {
         let mut board = node.digests.board();
         let part = board.part;
         board.part = (part + 1) % Keyspace::SCRUB_PARTS;
         part
     };
-    if node.quarantined.load(Ordering::Acquire) || node.store.read().keyspace.is_sound(part) {
-        return;
+    if !node.quarantined.load(Ordering::Acquire) {
+        scrub_part(node, part);
+    }
+}
+
+/// Adds up a part, and takes this node out of service if memory does not hold it; whether it does.
+pub(super) fn scrub_part(node: &Arc<Node>, part: usize) -> bool {
+    if node.store.read().keyspace.is_sound(part) {
+        return true;
     }
     let why = "this node's memory does not hold what was written to it";
     Stats::add(&node.stats.memory_errors, 1);
-    if gate.is_primary() {
+    if node.gate_now().is_primary() {
         step_down(node, why);
     } else {
         tracing::error!("{why}; building the keyspace again from snapshot and log");
         quarantine(node);
         node.order(Order::Rebuild);
     }
+    false
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub enum Guard {
     R29,
     /// A snapshot counts only once what it may hold is released.
     R30,
+    /// A snapshot counts only once another node has said the same of its keyspace.
+    R30Confirmed,
     /// A reply waits for everything it saw.
     R32,
 }

@@ -48,5 +48,6 @@ mutants! {
     without_r28_repaired_keys_are_shown_too_early: R28 in &SHAPES,
     without_r29_a_snapshot_beyond_the_fork: R29 in &LOSSY,
     without_r30_a_snapshot_of_the_unreleased: R30 in &SHAPES,
+    without_r30_a_snapshot_of_what_nobody_confirmed: R30Confirmed in &SHAPES,
     without_r32_what_was_read_is_not_waited_for: R32 in &SHAPES,
 }

@@ -2,8 +2,9 @@
 //!
 //! Promise: the keyspace's lock is held for less than a millisecond at a time, and the machine is
 //! taken no more than `[limits] snapshot_rate` says. Before a file counts, everything it may hold is
-//! released and synced (R30), the keyspace was one history from begin to end, and the whole file has
-//! been read back from the disk. Until then nothing that was there before is touched.
+//! released and synced (R30), the keyspace was one history from begin to end, the whole file has been
+//! read back from the disk, and another node has confirmed the keyspace it was made of. Until then
+//! nothing that was there before is touched.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::confirm::confirm;
 use super::pace::Pace;
 use crate::keyspace::{WalkBatch, WalkCursor, WalkLimit};
 use crate::node::driver::Node;
@@ -45,15 +47,18 @@ pub enum NoSnapshot {
     /// It holds effects of records that it has not applied.
     #[error("the keyspace is not exact yet")]
     Inexact,
+    /// Memory lost a bit; the keyspace is being built again.
+    #[error("memory does not hold what was written to it")]
+    Unsound,
     /// The log failed.
     #[error("the log is closed")]
     LogClosed,
 }
 
 /// What a snapshot is made of: one keyspace, from one moment on.
-struct Walk {
-    epoch: Epoch,
-    begin: ChainPoint,
+pub(super) struct Walk {
+    pub(super) epoch: Epoch,
+    pub(super) begin: ChainPoint,
     /// [`crate::node::store::Inner::replaced`] at the beginning.
     history: u64,
     pace: Pace,
@@ -116,8 +121,8 @@ fn begin(node: &Node) -> Result<Walk, NoSnapshot> {
     })
 }
 
-/// Walks the keyspace while writes go on. Where the walk ended, once everything up to there is
-/// released and synced (R30).
+/// Walks the keyspace while writes go on. From where on what was walked over is exact, once that is
+/// confirmed, and everything up to there is released and synced (R30).
 async fn fill(
     node: &Arc<Node>,
     walk: &mut Walk,
@@ -156,6 +161,7 @@ async fn fill(
             break applied;
         }
     };
+    let end = confirm(node, walk, end).await?;
     wait_until_safe(node, walk.epoch, end).await?;
     Ok(end)
 }

@@ -4,6 +4,7 @@
 //! Whatever is removed here is removed last: a snapshot once a newer one was read back and its name
 //! is durable, a segment once no snapshot that is kept needs it.
 
+mod confirm;
 mod load;
 mod make;
 mod pace;
