@@ -17,6 +17,12 @@ impl Keyspace {
         self.tables.adds_up(part).unwrap_or(true)
     }
 
+    /// Tells one keyspace of this process from another. For tests.
+    #[doc(hidden)]
+    pub fn seed(&self) -> u64 {
+        self.tables.hash(b"")
+    }
+
     /// Turns one bit of a stored value and tells nobody: what bad memory does. For tests; whether
     /// there was such a key with a value.
     #[doc(hidden)]

@@ -544,6 +544,20 @@ impl Store {
         self.repair(effects)
     }
 
+    /// For tests: whether memory holds, everywhere, what effects made.
+    #[doc(hidden)]
+    pub fn is_sound(&self) -> bool {
+        let inner = self.read();
+        (0..Keyspace::SCRUB_PARTS).all(|part| inner.keyspace.is_sound(part))
+    }
+
+    /// For tests: which keyspace this is. Another when all was replaced; the same after a repair by
+    /// key, which does not touch the rest.
+    #[doc(hidden)]
+    pub fn keyspace_seed(&self) -> u64 {
+        self.read().keyspace.seed()
+    }
+
     /// Begins a reign: from here on `execute` appends.
     pub(super) fn begin(&self, epoch: Epoch, fork: ChainPoint) -> Result<ChainPoint, AppendError> {
         let mut inner = self.write();

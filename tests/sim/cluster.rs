@@ -110,6 +110,9 @@ pub struct Cluster {
     pub ghost: Arc<Ghost>,
     pub began: Instant,
     pub machines: Mutex<BTreeMap<u32, Machine>>,
+    /// Until when a fault lasts on a node, and until when packets are late.
+    troubles: Mutex<BTreeMap<u32, Instant>>,
+    storm: Mutex<Instant>,
     random: Mutex<Random>,
 }
 
@@ -145,6 +148,8 @@ impl Cluster {
             ghost: Ghost::new(shape.budget(), keeps_trace),
             began: Instant::now(),
             machines: Mutex::new(machines),
+            troubles: Mutex::default(),
+            storm: Mutex::new(Instant::now()),
             random: Mutex::new(random),
         })
     }
@@ -174,6 +179,37 @@ impl Cluster {
             (process.fate() != Fate::Dead).then_some(())?;
             process.node.get()?.upgrade()
         })
+    }
+
+    /// Something is the matter with this node for so long.
+    pub fn trouble(&self, place: u32, over: Duration) {
+        let end = Instant::now() + over;
+        let mut troubles = self.troubles.lock().expect("one thread");
+        let until = troubles.entry(place).or_insert(end);
+        *until = end.max(*until);
+    }
+
+    /// Packets are late for so long.
+    pub fn storm(&self, over: Duration) {
+        *self.storm.lock().expect("one thread") = Instant::now() + over;
+    }
+
+    /// No fault lasts any more.
+    pub fn calm(&self) {
+        self.troubles.lock().expect("one thread").clear();
+        self.storm(Duration::ZERO);
+    }
+
+    pub fn is_stormy(&self) -> bool {
+        *self.storm.lock().expect("one thread") > Instant::now()
+    }
+
+    /// The nodes on which a fault lasts.
+    pub fn troubled(&self) -> impl Iterator<Item = u32> + use<> {
+        let now = Instant::now();
+        let troubles = self.troubles.lock().expect("one thread").clone();
+        let lasting = troubles.into_iter().filter(move |(_, until)| *until > now);
+        lasting.map(|(place, _)| place)
     }
 
     pub fn places(&self) -> std::ops::RangeInclusive<u32> {
@@ -369,7 +405,7 @@ impl Cluster {
                     let view = node.view();
                     format!(
                         "{:?} epoch {} log {:?} applied {} released {} following {:?} rule {:?} \
-                         held back {:?}",
+                         held back {:?} unfit {:?}",
                         gate.serves,
                         gate.epoch,
                         view.log.appended,
@@ -379,6 +415,7 @@ impl Cluster {
                         view.rule
                             .map(|rule| (rule.id, rule.rule.members, rule.rule.copies)),
                         view.held_back,
+                        node.unfit_reasons(),
                     )
                 }
                 None => self.with(place, |machine| {

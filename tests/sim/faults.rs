@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use understudy::replica::Input;
 
 use super::cluster::{Cluster, own_id};
+use super::illness::{is_harmless, sicken};
 use super::process::Fate;
 use super::random::Random;
 
@@ -38,10 +39,14 @@ pub enum Fault {
     Switchover,
     StepDown,
     Force,
+    /// An effect on a keyspace that no record says.
+    WrongEffect,
+    /// A bit of a stored value turns in memory.
+    MemoryBit,
 }
 
 /// Every kind, and how often it comes.
-const KINDS: [(Fault, u64); 20] = [
+const KINDS: [(Fault, u64); 22] = [
     (Fault::Kill, 16),
     (Fault::PowerLoss, 8),
     (Fault::PowerLossAtWrite, 8),
@@ -62,6 +67,8 @@ const KINDS: [(Fault, u64); 20] = [
     (Fault::Switchover, 6),
     (Fault::StepDown, 1),
     (Fault::Force, 2),
+    (Fault::WrongEffect, 8),
+    (Fault::MemoryBit, 5),
 ];
 
 /// How often each kind was injected.
@@ -147,6 +154,14 @@ impl Nemesis {
         let over = self.while_ms();
         let cluster = Arc::clone(&self.cluster);
         let runs = cluster.fate(victim) == Fault::runs();
+        if let Some(ill) = cluster.ghost.who_is_ill()
+            && !is_harmless(&cluster, ill, fault, victim)
+        {
+            return false;
+        }
+        if let Some(lasts) = fault.lasts(over) {
+            cluster.trouble(victim, lasts);
+        }
         match fault {
             Fault::Kill if runs => {
                 self.note(fault, victim);
@@ -194,6 +209,7 @@ impl Nemesis {
             Fault::CutOneWay | Fault::CutPair => {
                 self.note(fault, victim);
                 let other = self.other(victim);
+                cluster.trouble(other, over + SETTLES);
                 cluster.net.cut(victim, other);
                 if fault == Fault::CutPair {
                     cluster.net.cut(other, victim);
@@ -218,6 +234,7 @@ impl Nemesis {
                     .ghost
                     .note(&format!("FAULT {fault:?} {delay} {lossy}"));
                 cluster.net.weather(delay, lossy);
+                cluster.storm(over + SETTLES);
                 self.later(over, |cluster| cluster.net.weather(1, 0));
             }
             Fault::SlowDisk => {
@@ -286,6 +303,9 @@ impl Nemesis {
                 tell(&cluster, primary, Input::StepDown("it was told to".into()));
             }
             Fault::Force => return self.force(),
+            Fault::WrongEffect | Fault::MemoryBit => {
+                return sicken(&cluster, &mut self.random, fault);
+            }
             _ => return false,
         }
         true
@@ -366,9 +386,25 @@ fn rot(cluster: &Cluster, victim: u32, file: u64, bit: u64) -> bool {
     })
 }
 
+/// What is left of a fault is over: connections are made again, a process has started.
+const SETTLES: Duration = Duration::from_millis(500);
+
 impl Fault {
     fn runs() -> Fate {
         Fate::Runs
+    }
+
+    /// How long something is the matter with its victim. (The power that goes at a write goes soon:
+    /// there is always something written; the host is on again within a second and a half.)
+    fn lasts(self, over: Duration) -> Option<Duration> {
+        match self {
+            Fault::PowerLossAtWrite => Some(Duration::from_secs(3)),
+            Fault::FailingDisk => Some(over + 2 * SETTLES),
+            Fault::Reset | Fault::WallJump | Fault::Weather => None,
+            Fault::Switchover | Fault::StepDown | Fault::Force => None,
+            Fault::WrongEffect | Fault::MemoryBit => None,
+            _ => Some(over + SETTLES),
+        }
     }
 }
 

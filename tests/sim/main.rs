@@ -11,6 +11,7 @@ mod clients;
 mod cluster;
 mod faults;
 mod host;
+mod illness;
 mod net;
 mod oracle;
 mod process;

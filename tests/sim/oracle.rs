@@ -16,6 +16,8 @@ use understudy::replica::{
 use understudy::units::{Epoch, Lsn, NodeId};
 use understudy::wal::Log;
 
+use super::faults::Fault;
+use super::illness::{End, Ends, Ill, quarantines};
 use super::process::{Fate, Process};
 
 /// A node's number.
@@ -28,7 +30,11 @@ struct Watched {
     /// How far its log was known to be synced.
     synced: Lsn,
     applied: Lsn,
+    quarantines: u64,
 }
+
+/// Within this a primary's judgement of what differed has come, or its standby waits no more.
+const JUDGED_WITHIN_MS: u64 = 3000;
 
 /// A record that was released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +70,15 @@ struct Inner {
     handed: BTreeMap<Place, BTreeSet<(Lsn, Epoch)>>,
     held: BTreeMap<Place, BTreeSet<(Lsn, Epoch)>>,
     digests: BTreeMap<(Lsn, Epoch), (u64, Place)>,
+    /// Whose memory is wrong.
+    ill: BTreeMap<Place, Ill>,
+    /// How far the log of a node went whose keyspace was built again.
+    rebuilt_at: BTreeMap<Place, Lsn>,
+    /// Whose wrong keys were overwritten, and when.
+    mended_at_ms: BTreeMap<Place, u64>,
+    ends: Ends,
+    /// Primaries that were ill: what they answered is not judged.
+    sick_reigns: u64,
     upto: BTreeMap<Epoch, Lsn>,
     judged: BTreeSet<Epoch>,
     steps: u64,
@@ -93,6 +108,8 @@ pub struct Sums {
     pub released: u64,
     pub lossy: u64,
     pub repairs: u64,
+    pub sick_reigns: u64,
+    pub ends: Ends,
 }
 
 impl Ghost {
@@ -155,18 +172,48 @@ impl Ghost {
             released: inner.released.len() as u64,
             lossy: inner.lossy,
             repairs: inner.repairs,
+            sick_reigns: inner.sick_reigns,
+            ends: inner.ends.clone(),
         }
+    }
+
+    /// From here on a node's memory is wrong, perhaps a primary's.
+    pub fn sickens(&self, place: Place, ill: Ill, reigns: bool) {
+        let mut inner = self.inner();
+        inner.sick_reigns += u64::from(reigns);
+        inner.ill.insert(place, ill);
+    }
+
+    pub fn ill(&self, place: Place) -> Option<Ill> {
+        self.inner().ill.get(&place).cloned()
+    }
+
+    /// From which record on it shows that what this node built again is right.
+    pub fn rebuilt_at(&self, place: Place) -> Lsn {
+        self.inner()
+            .rebuilt_at
+            .get(&place)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    pub fn who_is_ill(&self) -> Option<Place> {
+        self.inner().ill.keys().next().copied()
     }
 
     /// A process begins; what its predecessor's log held may have been cut since.
     pub fn begins(&self, process: &Arc<Process>) {
-        self.inner().watched.insert(
+        let now = self.now_ms();
+        let mut inner = self.inner();
+        inner.cured(now, process.place, End::Restarted);
+        inner.watched.insert(
             process.place,
             Watched {
                 process: Arc::downgrade(process),
                 gate: None,
                 synced: Lsn::ZERO,
                 applied: Lsn::ZERO,
+                quarantines: 0,
             },
         );
     }
@@ -200,11 +247,14 @@ impl Ghost {
         if watched.process.as_ptr() != std::ptr::from_ref(process) {
             return Ok(());
         }
+        let taken_out = quarantines(node);
+        let was_out = std::mem::replace(&mut watched.quarantines, taken_out);
         let applied = node.store.applied();
         let moved = std::mem::replace(&mut watched.applied, applied) != applied;
         let old = watched.gate.replace(gate);
+        inner.check_health(now, process, node, taken_out > was_out)?;
         if moved {
-            inner.check_digest(place, node)?;
+            inner.check_digest(now, place, node)?;
         }
         if old == Some(gate) && !moved {
             return Ok(());
@@ -237,7 +287,9 @@ impl Ghost {
             Seen::Said(Output::BeginReign { epoch }) => {
                 self.inner()
                     .note(now, &format!("node {place} won epoch {epoch}"));
-                self.inner().note_winner(place, *epoch)
+                let mut inner = self.inner();
+                inner.sick_reigns += u64::from(inner.ill.contains_key(&place));
+                inner.note_winner(place, *epoch)
             }
             Seen::Said(Output::EndReign {
                 epoch,
@@ -327,12 +379,67 @@ impl Inner {
         }
     }
 
-    /// Equal keyspaces after equal records, on whatever node.
-    fn check_digest(&mut self, place: Place, node: &Node) -> Result<(), String> {
+    /// An illness is over.
+    fn cured(&mut self, now: u64, place: Place, end: End) {
+        if let Some(ill) = self.ill.remove(&place) {
+            let fault = ill.fault;
+            if end == End::Overwritten {
+                self.mended_at_ms.insert(place, now);
+            }
+            *self.ends.entry((fault, end)).or_default() += 1;
+            self.note(now, &format!("node {place}: {fault:?} is over: {end:?}"));
+        }
+    }
+
+    /// Nobody is taken out of service but who is ill, or contradicts a primary that was.
+    fn check_health(
+        &mut self,
+        now: u64,
+        process: &Process,
+        node: &Node,
+        taken_out: bool,
+    ) -> Result<(), String> {
+        let place = process.place;
+        let ill = self.ill.get(&place);
+        let (is_ill, end) = (ill.is_some(), ill.and_then(|ill| ill.end(process, node)));
+        if let Some(end) = end {
+            self.rebuilt_at.insert(place, node.store.log().end().lsn);
+            self.cured(now, place, end);
+        }
+        // What differed a moment ago may still be judged.
+        let mended_ms = self.mended_at_ms.get(&place).map(|at| now - at);
+        let was_ill = is_ill || mended_ms.is_some_and(|ago| ago < JUDGED_WITHIN_MS);
+        if taken_out && !was_ill && self.sick_reigns == 0 {
+            return Err(format!(
+                "node {place} was taken out of service, and nothing was wrong with it"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Equal keyspaces after equal records, on whatever node, unless its memory is wrong.
+    fn check_digest(&mut self, now: u64, place: Place, node: &Node) -> Result<(), String> {
         let Some((applied, digest)) = node.digest() else {
             return Ok(());
         };
         let key = (applied.lsn, applied.epoch);
+        if let Some(ill) = self.ill.get_mut(&place) {
+            ill.digests.insert(key, digest);
+            // A digest does not notice a turned bit before its key is written, and always then.
+            let right = self
+                .digests
+                .get(&key)
+                .is_some_and(|(known, _)| *known == digest);
+            if right && ill.fault == Fault::WrongEffect {
+                self.cured(now, place, End::Overwritten);
+            }
+            return Ok(());
+        }
+        let right = |ill: &Ill| ill.digests.get(&key) == Some(&digest);
+        let overwritten = |(_, ill): &(&Place, &Ill)| ill.fault == Fault::WrongEffect && right(ill);
+        if let Some((sick, _)) = self.ill.iter().find(overwritten) {
+            self.cured(now, *sick, End::Overwritten);
+        }
         let (known, by) = *self.digests.entry(key).or_insert((digest, place));
         if known == digest {
             return Ok(());

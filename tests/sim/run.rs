@@ -11,6 +11,7 @@ use super::clients::{Client, Record};
 use super::cluster::{Cluster, Shape};
 use super::faults::{Counts, Nemesis, mind_refusals, replace_unmendable, revive};
 use super::history;
+use super::illness::is_everyone_well;
 use super::oracle::Sums;
 use super::process::Fate;
 use super::random::Random;
@@ -23,7 +24,7 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 1,
         cluster: "mode = 'semi-sync'\nlevel = 'synced'",
         refused_is_dead: true,
-        scrub_secs: 600,
+        scrub_secs: 2,
         segment_bytes: Some(16 << 10),
         #[cfg(feature = "mutants")]
         without: None,
@@ -34,7 +35,7 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 0,
         cluster: "mode = 'sync'",
         refused_is_dead: false,
-        scrub_secs: 600,
+        scrub_secs: 2,
         segment_bytes: Some(16 << 10),
         #[cfg(feature = "mutants")]
         without: None,
@@ -45,7 +46,7 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 0,
         cluster: "mode = 'sync'",
         refused_is_dead: true,
-        scrub_secs: 600,
+        scrub_secs: 2,
         segment_bytes: Some(16 << 10),
         #[cfg(feature = "mutants")]
         without: None,
@@ -56,7 +57,7 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 2,
         cluster: "mode = 'semi-sync'\nlevel = 'synced'",
         refused_is_dead: false,
-        scrub_secs: 600,
+        scrub_secs: 2,
         segment_bytes: Some(16 << 10),
         #[cfg(feature = "mutants")]
         without: None,
@@ -67,7 +68,7 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 0,
         cluster: "mode = 'semi-sync'",
         refused_is_dead: true,
-        scrub_secs: 600,
+        scrub_secs: 2,
         segment_bytes: Some(16 << 10),
         #[cfg(feature = "mutants")]
         without: None,
@@ -78,7 +79,7 @@ pub const SHAPES: [Shape; 6] = [
         witnesses: 1,
         cluster: "mode = 'async'\nmax_lag = 20\nmax_loss = 20",
         refused_is_dead: true,
-        scrub_secs: 600,
+        scrub_secs: 2,
         segment_bytes: Some(16 << 10),
         #[cfg(feature = "mutants")]
         without: None,
@@ -134,6 +135,10 @@ impl Sum {
         self.sums.released += verdict.sums.released;
         self.sums.lossy += verdict.sums.lossy;
         self.sums.repairs += verdict.sums.repairs;
+        self.sums.sick_reigns += verdict.sums.sick_reigns;
+        for (end, count) in &verdict.sums.ends {
+            *self.sums.ends.entry(*end).or_default() += count;
+        }
         self.acknowledged += verdict.acknowledged;
         self.unknown += verdict.unknown;
         self.refused += u64::from(verdict.refused);
@@ -148,7 +153,8 @@ impl fmt::Display for Sum {
         write!(
             f,
             "{} seeds, {} steps, {} reigns ({} with loss, within the budget), {} records released, \
-             {} repairs by key, {} answers, {} unknown, {} rightly refused to serve; faults: {:?}",
+             {} repairs by key, {} answers, {} unknown, {} rightly refused to serve; faults: {:?}; \
+             wrong memory: {:?}, {} of them a primary's",
             self.seeds,
             self.sums.steps,
             self.sums.takeovers,
@@ -158,7 +164,9 @@ impl fmt::Display for Sum {
             self.acknowledged,
             self.unknown,
             self.refused,
-            self.faults
+            self.faults,
+            self.sums.ends,
+            self.sums.sick_reigns,
         )
     }
 }
@@ -192,6 +200,8 @@ async fn simulate(shape: Shape, seed: u64, keeps_trace: bool) -> Verdict {
         (None, Some(why)) => Some(format!("{why}\n{}", cluster.describe())),
         // Where records were given up within a budget, what was acknowledged may be gone.
         (None, None) if cluster.ghost.sums().lossy > 0 => None,
+        // Nor is what a primary answered whose memory was wrong.
+        (None, None) if cluster.ghost.sums().sick_reigns > 0 => None,
         (None, None) => linearizable(&record).err(),
     };
     let record = record.lock().expect("one thread");
@@ -271,7 +281,8 @@ async fn trial(
     // Who was declared lost after its disk was replaced gets another one, as it is told to (R22).
     let settled = async |cluster: &Arc<Cluster>| {
         for _ in 0..4 {
-            if cluster.until(HEALED_WITHIN / 2, Cluster::agrees).await {
+            let well = |cluster: &Cluster| cluster.agrees() && is_everyone_well(cluster).is_ok();
+            if cluster.until(HEALED_WITHIN / 2, well).await {
                 return true;
             }
             cluster.replace_lost();
@@ -280,7 +291,10 @@ async fn trial(
         false
     };
     if !settled(cluster).await {
-        return Err("the nodes do not come to agree although everything is healed".into());
+        let why = is_everyone_well(cluster).err().unwrap_or_default();
+        return Err(format!(
+            "the nodes do not come to agree although everything is healed; {why}"
+        ));
     }
     let mut reader = Client::new(
         Arc::clone(cluster),
@@ -320,6 +334,7 @@ async fn mind_power(cluster: Arc<Cluster>, mut random: Random) {
 /// Ends every fault and starts what is down.
 fn heal(cluster: &Arc<Cluster>) {
     cluster.ghost.note("HEAL");
+    cluster.calm();
     cluster.net.mend();
     cluster.net.weather(1, 0);
     for place in cluster.places() {

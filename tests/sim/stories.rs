@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use understudy::command::KeyCommand;
 use understudy::keyspace::{Effect, Effects};
-use understudy::node::Unfit;
+use understudy::node::{Node, Unfit};
 use understudy::replica::Input;
 use understudy::resp::Reply;
 use understudy::units::NodeId;
 
 use super::clients::Connection;
 use super::cluster::{Cluster, Shape};
+use super::faults::Fault;
+use super::illness::afflict;
 use super::net::address;
 use super::run::{SHAPES, in_virtual_time};
 
@@ -91,6 +93,16 @@ fn set(key: &str, value: &str) -> Vec<u8> {
     effects.encoded().to_vec()
 }
 
+fn misapply(cluster: &Cluster, place: u32, effects: &[u8]) {
+    let spoil = |node: &Node| node.store.misapply(effects).ok();
+    afflict(cluster, place, Fault::WrongEffect, spoil).expect("an effect");
+}
+
+fn turn_bit(cluster: &Cluster, place: u32, key: &str) {
+    let spoil = |node: &Node| node.store.turn_bit_of(key.as_bytes()).then_some(());
+    afflict(cluster, place, Fault::MemoryBit, spoil).expect("there is such a key");
+}
+
 fn value_at(cluster: &Cluster, place: u32, key: &str) -> Option<Vec<u8>> {
     let node = cluster.node(place)?;
     let key = key.as_bytes().to_vec().into();
@@ -138,8 +150,7 @@ fn a_wrong_effect_on_a_standby_is_found_within_a_second_and_undone() {
     in_virtual_time(2, async {
         let (cluster, primary) = with_keys(SHAPES[1]).await;
         let standby = primary % 3 + 1;
-        let node = cluster.node(standby).expect("it runs");
-        node.store.misapply(&set("b", "wrong")).expect("an effect");
+        misapply(&cluster, standby, &set("b", "wrong"));
         let found = |cluster: &Cluster| found_wrong(cluster, standby) == 1;
         assert!(cluster.until(SECOND, found).await, "it is found");
         assert!(cluster.until(SECOND, proven).await, "it is built again");
@@ -153,8 +164,7 @@ fn a_wrong_effect_on_a_standby_is_found_within_a_second_and_undone() {
 fn a_primary_that_two_standbys_contradict_is_the_sick_one() {
     in_virtual_time(3, async {
         let (cluster, primary) = with_keys(SHAPES[1]).await;
-        let node = cluster.node(primary).expect("it runs");
-        node.store.misapply(&set("b", "wrong")).expect("an effect");
+        misapply(&cluster, primary, &set("b", "wrong"));
         let deposed = |cluster: &Cluster| {
             let now = cluster.serving();
             assert!((1..=3).all(|place| place == primary || found_wrong(cluster, place) == 0));
@@ -175,8 +185,7 @@ fn a_lone_standby_that_still_differs_when_built_again_stays_out_and_keeps_what_i
     in_virtual_time(4, async {
         let (cluster, primary) = with_keys(SHAPES[0]).await;
         let standby = 3 - primary;
-        let node = cluster.node(primary).expect("it runs");
-        node.store.misapply(&set("b", "wrong")).expect("an effect");
+        misapply(&cluster, primary, &set("b", "wrong"));
         let found = |cluster: &Cluster| out_of_service(cluster, standby);
         assert!(cluster.until(SECOND, found).await, "it is found");
         tokio::time::sleep(5 * SECOND).await;
@@ -204,8 +213,7 @@ fn a_bit_that_memory_lost_is_found_in_one_pass_of_the_scrub() {
         };
         let (cluster, primary) = with_keys(shape).await;
         for place in [primary % 3 + 1, primary] {
-            let node = cluster.node(place).expect("it runs");
-            assert!(node.store.turn_bit_of(b"b"));
+            turn_bit(&cluster, place, "b");
             let found = |cluster: &Cluster| found_wrong(cluster, place) == 1;
             assert!(cluster.until(6 * SECOND, found).await, "it is found");
             assert!(cluster.until(LIMIT, proven).await, "it is built again");
@@ -232,8 +240,7 @@ fn a_single_node_whose_memory_lost_a_bit_builds_itself_again() {
         };
         let (cluster, primary) = begun_with(shape).await;
         at_primary(&cluster, primary, &["SET a 1", "SET b 2"]).await;
-        let node = cluster.node(primary).expect("it runs");
-        assert!(node.store.turn_bit_of(b"b"));
+        turn_bit(&cluster, primary, "b");
         let found = |cluster: &Cluster| found_wrong(cluster, primary) == 1;
         assert!(cluster.until(3 * SECOND, found).await, "it is found");
         let serves = |cluster: &Cluster| cluster.serving() == Some(primary);
@@ -408,4 +415,70 @@ fn a_primary_whose_sync_stalls_hands_over_unless_nobody_could_take_over() {
             write.abort();
         });
     }
+}
+
+fn snapshots(cluster: &Cluster, place: u32) -> u64 {
+    let node = cluster.node(place).expect("it runs");
+    node.stats.snapshots.load(Ordering::Relaxed)
+}
+
+/// R30. A standby's snapshot fell between a wrong effect and its discovery: it built its keyspace
+/// again from that, and stayed out of service for good.
+#[test]
+fn a_keyspace_is_not_built_again_from_a_snapshot_of_what_was_wrong_with_it() {
+    in_virtual_time(11, async {
+        let (cluster, primary) = with_keys(SHAPES[1]).await;
+        let standby = primary % 3 + 1;
+        for round in 0..4 {
+            misapply(&cluster, standby, &set("b", "wrong"));
+            let line = format!("SET much {}", "x".repeat(9000));
+            for _ in 0..5 {
+                at_primary(&cluster, primary, &[&line]).await;
+            }
+            let found = |cluster: &Cluster| found_wrong(cluster, standby) == round + 1;
+            assert!(cluster.until(SECOND, found).await, "it is found");
+            assert!(cluster.until(SECOND, proven).await, "it is built again");
+            assert_eq!(value_at(&cluster, standby, "b"), Some(b"2".to_vec()));
+        }
+        // Each attempt that fails is followed by a longer pause.
+        let made = |cluster: &Cluster| snapshots(cluster, standby) > 0;
+        assert!(cluster.until(4 * LIMIT, made).await, "one that counts");
+        // At rest nothing else tells the applier that there is something to do again.
+        assert!(cluster.until(LIMIT, proven).await, "it has caught up");
+        misapply(&cluster, standby, &set("b", "wrong"));
+        let found = |cluster: &Cluster| found_wrong(cluster, standby) == 5;
+        assert!(cluster.until(SECOND, found).await, "it is found");
+        assert!(cluster.until(SECOND, proven).await, "it is built again");
+    });
+}
+
+/// R30. Without peers nobody contradicts: what is built again from such a snapshot is wrong for good.
+#[test]
+fn a_bit_that_memory_lost_gets_into_no_snapshot() {
+    in_virtual_time(12, async {
+        let shape = Shape {
+            data: 1,
+            witnesses: 0,
+            cluster: "mode = 'async'",
+            // The scrub itself would come too late.
+            scrub_secs: 3600,
+            ..SHAPES[0]
+        };
+        let (cluster, primary) = begun_with(shape).await;
+        at_primary(&cluster, primary, &["SET a 1", "SET b 2"]).await;
+        turn_bit(&cluster, primary, "b");
+        let line = format!("SET much {}", "x".repeat(9000));
+        let found = |cluster: &Cluster| found_wrong(cluster, primary) == 1;
+        for _ in 0..10 {
+            at_primary(&cluster, primary, &[&line]).await;
+            if cluster.until(SECOND, found).await {
+                break;
+            }
+        }
+        assert!(found(&cluster), "the snapshot's second look finds it");
+        let serves = |cluster: &Cluster| cluster.serving() == Some(primary);
+        assert!(cluster.until(LIMIT, serves).await, "it reigns again");
+        let answers = at_primary(&cluster, primary, &["GET b"]).await;
+        assert_eq!(answers, [Reply::bulk(b"2")]);
+    });
 }
