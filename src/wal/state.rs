@@ -312,7 +312,7 @@ impl State {
             before,
             after: self.end,
             claim: std::mem::take(&mut self.open_claim),
-            bytes: Bytes::from(bytes),
+            bytes,
         });
         self.unwritten += 1;
         self.open_before = self.end;
