@@ -226,6 +226,8 @@ fn redis_benchmark_runs_clean_in_every_mode() {
     for plan in modes() {
         let mode = plan.mode.clone();
         let (lab, primary) = Lab::start(plan);
+        // On a busy machine the first election may take two attempts.
+        let epoch = lab.seen_by(primary).epoch;
         let arguments = [
             "-t", "set,get", "-P", "16", "-n", "20000", "-r", "1000", "-q",
         ];
@@ -241,7 +243,7 @@ fn redis_benchmark_runs_clean_in_every_mode() {
         assert!(!said.contains("Error"), "{mode}: {said}");
         let seen = lab.seen_by(primary);
         assert_eq!((seen.mode, seen.mode_state.as_str()), (mode, "ok"));
-        assert_eq!(seen.epoch, 1, "nobody took over under the load");
+        assert_eq!(seen.epoch, epoch, "nobody took over under the load");
         lab.caught_up(3 - primary, primary);
     }
 }
