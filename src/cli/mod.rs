@@ -10,7 +10,7 @@
 //! protocol and HTTP, and prints.
 
 pub mod answers;
-mod bench;
+pub mod bench;
 mod config;
 mod demo;
 mod discarded;
@@ -25,7 +25,7 @@ mod quoted;
 mod serve;
 mod status;
 mod switchover;
-mod text;
+pub mod text;
 mod wal;
 
 use std::process::ExitCode;

@@ -7,13 +7,13 @@ use comfy_table::{LineStyle, TableStyle};
 use crate::units::Millis;
 
 /// The error and its causes on one line.
-pub(super) fn one_line(error: &anyhow::Error) -> String {
+pub fn one_line(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// How all tables look: a line above, below and under the heading, none between rows.
-pub(super) const fn table_style() -> TableStyle {
+pub const fn table_style() -> TableStyle {
     let line = LineStyle::none().fill('─').junction('─');
     TableStyle::new()
         .top_border(line)
@@ -22,7 +22,7 @@ pub(super) const fn table_style() -> TableStyle {
 }
 
 /// `1234567` as `1,234,567`.
-pub(super) fn thousands(number: u64) -> String {
+pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -35,7 +35,7 @@ pub(super) fn thousands(number: u64) -> String {
 }
 
 /// A point in time: `2026-01-02T03:04:05.678Z`; as milliseconds where no calendar reaches.
-pub(super) fn when(at: Millis) -> String {
+pub fn when(at: Millis) -> String {
     const LAST: u64 = 253_402_300_799_999;
     if at.0 > LAST {
         return format!("{at} ms after 1970");
@@ -44,7 +44,7 @@ pub(super) fn when(at: Millis) -> String {
 }
 
 /// A number of bytes in the unit that keeps two figures: `512 B`, `3.1 MB`, `12 GB`.
-pub(super) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB"];
     let (mut exact, mut unit) = (bytes as f64, 0);
     while exact >= 999.5 && unit + 1 < units.len() {
@@ -55,7 +55,7 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 /// A span of microseconds in the unit that keeps three figures: `87 µs`, `1.24 ms`, `3.10 s`.
-pub(super) fn span_us(us: u64) -> String {
+pub fn span_us(us: u64) -> String {
     let exact = us as f64;
     match us {
         0..1_000 => format!("{us} µs"),
@@ -67,22 +67,22 @@ pub(super) fn span_us(us: u64) -> String {
 }
 
 /// Milliseconds with one decimal, for columns that are compared: `12.3`.
-pub(super) fn ms(us: u64) -> String {
+pub fn ms(us: u64) -> String {
     format!("{:.1}", us as f64 / 1e3)
 }
 
 /// Seconds as the user wrote them: `3 s`, `1.5 s`.
-pub(super) fn seconds(span: Duration) -> String {
+pub fn seconds(span: Duration) -> String {
     format!("{} s", (span.as_secs_f64() * 1e3).round() / 1e3)
 }
 
 /// A number, or a dash where a node does not know it.
-pub(super) fn or_dash<T: std::fmt::Display>(value: Option<T>) -> String {
+pub fn or_dash<T: std::fmt::Display>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |known| known.to_string())
 }
 
 /// `1 record`, `2 records`: the noun is English and regular.
-pub(super) fn count(number: u64, noun: &str) -> String {
+pub fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", thousands(number))
 }

@@ -7,28 +7,28 @@ use serde::Serialize;
 
 /// The machine and the moment. What the system does not say is `unknown`.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Machine {
+pub struct Machine {
     /// Processor model.
-    pub(super) cpu: String,
+    pub cpu: String,
     /// Processors this process may use.
-    pub(super) cores: usize,
+    pub cores: usize,
     /// Memory, megabytes.
-    pub(super) memory_mb: Option<u64>,
+    pub memory_mb: Option<u64>,
     /// Kernel release.
-    pub(super) kernel: String,
+    pub kernel: String,
     /// Type of the filesystem that holds the data, where this command chose it.
-    pub(super) filesystem: Option<String>,
+    pub filesystem: Option<String>,
     /// Version of understudy.
-    pub(super) version: String,
+    pub version: String,
     /// Whether this is an optimised build.
-    pub(super) optimised: bool,
+    pub optimised: bool,
     /// When, UTC.
-    pub(super) date: String,
+    pub date: String,
 }
 
 impl Machine {
     /// This machine, now; `data` is the folder that holds the data.
-    pub(super) fn look(data: Option<&Path>) -> Machine {
+    pub fn look(data: Option<&Path>) -> Machine {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let unknown = || "unknown".to_owned();
         let kernel = read("/proc/sys/kernel/osrelease").trim().to_owned();
@@ -50,7 +50,7 @@ impl Machine {
     }
 
     /// One paragraph for a person.
-    pub(super) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         let memory = self
             .memory_mb
             .map_or_else(String::new, |mb| format!(", {mb} MB"));

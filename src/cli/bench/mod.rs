@@ -6,7 +6,7 @@
 //! machine with the nodes, which the output states.
 
 mod cell;
-mod machine;
+pub mod machine;
 mod print;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};

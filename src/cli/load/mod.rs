@@ -7,5 +7,5 @@
 pub mod connection;
 pub mod directory;
 pub mod follow;
-mod random;
+pub mod random;
 pub mod throughput;

@@ -2,11 +2,11 @@
 
 /// A seeded sequence; two streams of one seed differ.
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
     /// The sequence of `seed` for stream number `stream`.
-    pub(super) fn new(seed: u64, stream: u64) -> Random {
+    pub fn new(seed: u64, stream: u64) -> Random {
         let mut random = Random(seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95));
         random.next();
         random
@@ -14,7 +14,7 @@ impl Random {
 
     /// A number below `bound` (at least 1); the bias of the multiplication is below 2^-32 for any
     /// key count used here.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 
