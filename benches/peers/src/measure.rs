@@ -1,0 +1,210 @@
+//! One measurement: a line under a shape, with the CPU time of everybody meanwhile.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use understudy::cli::load::throughput::LoadResult;
+
+use crate::cells::{Line, Shape};
+use crate::proc_table::ProcTable;
+
+/// Share of one core above which other servers' work disturbs a measurement.
+const DISTURBING_CORES: f64 = 0.3;
+
+/// What one load is.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Operation, clients, pipeline.
+    pub shape: Shape,
+    /// Number of different keys, all present.
+    pub keys: u64,
+    /// Bytes of each value.
+    pub value_bytes: usize,
+    /// Load before the measurement.
+    pub warm_up: Duration,
+    /// Length of the measurement.
+    pub length: Duration,
+    /// Seed of the choice of keys.
+    pub seed: u64,
+}
+
+/// Reads the CPU time used between [`Meter::begin`] and [`Meter::end`].
+#[derive(Debug)]
+pub struct Meter {
+    measured: Vec<u32>,
+    others: Vec<u32>,
+    began: Option<Reading>,
+    usage: Option<Usage>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    at: Instant,
+    servers: Duration,
+    others: Duration,
+    client: Duration,
+}
+
+/// CPU time over one measurement.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// All servers of the measured system.
+    pub servers: Duration,
+    /// This process.
+    pub client: Duration,
+    /// Servers of all other systems, as a share of one core.
+    pub others_cores: f64,
+}
+
+impl Meter {
+    /// For these server processes; `others` are those of systems that should be idle.
+    pub fn new(measured: Vec<u32>, others: Vec<u32>) -> Meter {
+        Meter {
+            measured,
+            others,
+            began: None,
+            usage: None,
+        }
+    }
+
+    /// The measurement begins now: connections are open, the warm-up is over.
+    pub fn begin(&mut self) -> anyhow::Result<()> {
+        self.began = Some(self.read()?);
+        Ok(())
+    }
+
+    /// The measurement ended just now.
+    pub fn end(&mut self) -> anyhow::Result<()> {
+        let now = self.read()?;
+        let began = self.began.take();
+        self.usage = began.map(|began| Usage {
+            servers: now.servers.saturating_sub(began.servers),
+            client: now.client.saturating_sub(began.client),
+            others_cores: now.others.saturating_sub(began.others).as_secs_f64()
+                / (now.at - began.at).as_secs_f64().max(f64::MIN_POSITIVE),
+        });
+        Ok(())
+    }
+
+    /// What was used, once it ended.
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    fn read(&self) -> anyhow::Result<Reading> {
+        let table = ProcTable::read()?;
+        Ok(Reading {
+            at: Instant::now(),
+            servers: table.tree_time(&self.measured),
+            others: table.tree_time(&self.others),
+            client: table.own_time(),
+        })
+    }
+}
+
+/// What one measurement gave. Latencies are microseconds; absent where nothing was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// Which round, from 1.
+    pub round: u32,
+    /// Who.
+    pub line: Line,
+    /// Doing what.
+    #[serde(flatten)]
+    pub shape: Shape,
+    /// Operations answered without an error, per second.
+    pub per_second: f64,
+    /// Those operations.
+    pub operations: u64,
+    /// Operations answered with an error; 1 when the load broke off.
+    pub errors: u64,
+    /// The first of them.
+    pub first_error: Option<String>,
+    /// Half of the operations took at most this.
+    pub p50_us: Option<u64>,
+    /// 99 of 100.
+    pub p99_us: Option<u64>,
+    /// 999 of 1000.
+    pub p999_us: Option<u64>,
+    /// All.
+    pub max_us: Option<u64>,
+    /// CPU time of all servers of the system per operation.
+    pub server_cpu_us: Option<f64>,
+    /// CPU time of the client per operation.
+    pub client_cpu_us: Option<f64>,
+    /// What servers of other systems used meanwhile, as a share of one core.
+    pub others_cores: Option<f64>,
+    /// Whether all servers had come to rest before.
+    pub began_quiet: bool,
+}
+
+impl Measured {
+    /// Sums up a load that ended, or says why there is none.
+    pub fn new(
+        round: u32,
+        line: Line,
+        shape: Shape,
+        began_quiet: bool,
+        usage: Option<Usage>,
+        outcome: anyhow::Result<LoadResult>,
+    ) -> Measured {
+        let empty = Measured {
+            round,
+            line,
+            shape,
+            per_second: 0.0,
+            operations: 0,
+            errors: 1,
+            first_error: None,
+            p50_us: None,
+            p99_us: None,
+            p999_us: None,
+            max_us: None,
+            server_cpu_us: None,
+            client_cpu_us: None,
+            others_cores: usage.map(|usage| usage.others_cores),
+            began_quiet,
+        };
+        let result = match outcome {
+            Ok(result) => result,
+            Err(error) => {
+                return Measured {
+                    first_error: Some(format!("{error:#}")),
+                    ..empty
+                };
+            }
+        };
+        let some = !result.latency_us.is_empty();
+        let longest = result.latency_us.max();
+        // The histogram rounds up to its own resolution; never above what was seen.
+        let at =
+            |quantile| some.then(|| result.latency_us.value_at_quantile(quantile).min(longest));
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / result.operations.max(1) as f64;
+        Measured {
+            per_second: result.per_second(),
+            operations: result.operations,
+            errors: result.errors,
+            first_error: result.first_error.clone(),
+            p50_us: at(0.5),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            max_us: some.then_some(longest),
+            server_cpu_us: usage.filter(|_| some).map(|usage| each(usage.servers)),
+            client_cpu_us: usage.filter(|_| some).map(|usage| each(usage.client)),
+            ..empty
+        }
+    }
+
+    /// Whether it may count: no error, something measured.
+    pub fn is_sound(&self) -> bool {
+        self.errors == 0 && self.operations > 0
+    }
+
+    /// Whether others' work was in its way.
+    pub fn is_disturbed(&self) -> bool {
+        !self.began_quiet
+            || self
+                .others_cores
+                .is_some_and(|cores| cores > DISTURBING_CORES)
+    }
+}

@@ -1,0 +1,79 @@
+//! What Redis and understudy have in common: the protocol, and so the client.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use understudy::cli::load::connection::Connection;
+use understudy::cli::load::throughput::{self, Limit, LoadResult, LoadSpec};
+use understudy::resp::{Reply, encode_request};
+
+use crate::cells::Operation;
+use crate::lanes::{key, value};
+use crate::measure::{Load, Meter};
+
+/// Presses one server: warm-up, then the measurement, with `WAIT wait_replicas 0` after each batch
+/// of writes where that is not 0.
+pub async fn run(
+    address: SocketAddr,
+    wait_replicas: u32,
+    load: &Load,
+    meter: &mut Meter,
+) -> anyhow::Result<LoadResult> {
+    let mut spec = LoadSpec {
+        address,
+        clients: load.shape.pressure.clients,
+        pipeline: load.shape.pressure.pipeline,
+        value_bytes: load.value_bytes,
+        keys: load.keys,
+        read_percent: match load.shape.operation {
+            Operation::Set => 0,
+            Operation::Get => 100,
+        },
+        wait_replicas,
+        warm_up: std::time::Duration::ZERO,
+        limit: Limit::Duration(load.warm_up),
+        seed: load.seed ^ u64::MAX,
+    };
+    throughput::run(&spec).await?;
+    spec.limit = Limit::Duration(load.length);
+    spec.seed = load.seed;
+    meter.begin()?;
+    let result = throughput::run(&spec).await;
+    meter.end()?;
+    Ok(result?)
+}
+
+/// Writes all keys, in order, in batches, then checks their number.
+pub async fn fill(address: SocketAddr, keys: u64, value_bytes: usize) -> anyhow::Result<()> {
+    const BATCH: u64 = 1000;
+    let mut connection = Connection::open(address).await?;
+    let value = value(value_bytes);
+    let mut requests = bytes::BytesMut::new();
+    for first in (0..keys).step_by(BATCH as usize) {
+        let batch = first..keys.min(first + BATCH);
+        requests.clear();
+        for number in batch.clone() {
+            encode_request(&[b"SET", &key(number), &value], &mut requests);
+        }
+        connection.send(&requests).await?;
+        for _ in batch {
+            if let Reply::Error(text) = connection.receive().await? {
+                anyhow::bail!("{address} answered {text:?} while it was filled");
+            }
+        }
+    }
+    let size = connection.ask(&[b"DBSIZE"]).await?;
+    anyhow::ensure!(
+        size == Reply::Integer(keys as i64),
+        "{address} holds {size:?} keys after {keys} were written"
+    );
+    Ok(())
+}
+
+/// One question on a connection of its own.
+pub async fn ask(address: SocketAddr, words: &[&[u8]]) -> anyhow::Result<Reply> {
+    let mut connection = Connection::open(address)
+        .await
+        .with_context(|| format!("cannot connect to {address}"))?;
+    Ok(connection.ask(words).await?)
+}
