@@ -27,6 +27,22 @@ pub enum SystemKind {
     Postgres,
 }
 
+impl SystemKind {
+    /// As a person reads it.
+    pub fn name(self) -> &'static str {
+        match self {
+            SystemKind::OursAsync => "understudy async",
+            SystemKind::OursSemiSync => "understudy semi-sync",
+            SystemKind::OursSync => "understudy sync",
+            SystemKind::OursAlone => "understudy alone",
+            SystemKind::RedisPair => "redis with replica",
+            SystemKind::RedisAlone => "redis alone",
+            SystemKind::Etcd => "etcd",
+            SystemKind::Postgres => "postgres",
+        }
+    }
+}
+
 /// A system with one of its settings: one row of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]

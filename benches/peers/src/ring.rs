@@ -86,14 +86,18 @@ impl Ring<'_> {
     /// Starts and fills every system, one after the other, and measures what all use at rest.
     async fn start(&mut self, kinds: &[SystemKind]) -> anyhow::Result<()> {
         for kind in kinds {
-            say(&format!("starting {kind:?}"));
-            let starting = systems::start(*kind, &self.args.binary, self.folder, self.interrupt);
+            let name = kind.name();
+            say(&format!("starting {name}"));
+            let folder = self.folder.join(name.replace(' ', "-"));
+            std::fs::create_dir(&folder)
+                .with_context(|| format!("cannot create {}", folder.display()))?;
+            let starting = systems::start(*kind, &self.args.binary, &folder, self.interrupt);
             let mut system = self
                 .interrupt
                 .or(starting)
                 .await
-                .with_context(|| format!("cannot start {kind:?}"))?;
-            say(&format!("filling {kind:?}"));
+                .with_context(|| format!("cannot start {name}"))?;
+            say(&format!("filling {name}"));
             let before = system.holder().and_then(resident_bytes);
             let filling = tokio::time::timeout(
                 FILL_PATIENCE,
@@ -103,11 +107,11 @@ impl Ring<'_> {
             self.interrupt
                 .or(filling)
                 .await
-                .with_context(|| format!("cannot fill {kind:?}"))?;
+                .with_context(|| format!("cannot fill {name}"))?;
             let after = system.holder().and_then(resident_bytes);
             if let (Some(before), Some(after)) = (before, after) {
                 self.results.memory.push(Memory {
-                    system: format!("{kind:?}"),
+                    system: name.to_owned(),
                     bytes_per_key: after.saturating_sub(before) as f64 / self.args.keys as f64,
                 });
             }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{Results, median};
-use crate::cells::{Line, Operation, Shape};
+use crate::cells::{Line, Operation, Shape, SystemKind};
 use crate::measure::Measured;
 use crate::report::summary::rounds;
 
@@ -209,8 +209,11 @@ fn memory(results: &Results) -> Option<Verdict> {
         let found = results.memory.iter().find(|one| one.system == wanted);
         found.map(|one| one.bytes_per_key)
     };
-    let (ours, theirs) = (of("OursAsync")?, of("RedisPair")?);
-    let what = "understudy async, resident memory per key vs redis + replica".to_owned();
+    let (ours, theirs) = (
+        of(SystemKind::OursAsync.name())?,
+        of(SystemKind::RedisPair.name())?,
+    );
+    let what = "understudy async, resident memory per key vs redis with replica".to_owned();
     Some(Verdict::new(
         what,
         &[ours],
