@@ -8,8 +8,11 @@ use understudy::cli::load::throughput::LoadResult;
 use crate::cells::{Line, Shape};
 use crate::proc_table::ProcTable;
 
-/// Share of one core above which other servers' work disturbs a measurement.
-const DISTURBING_CORES: f64 = 0.3;
+/// Cores above which the work of the ring's other servers disturbs a measurement.
+const DISTURBING_OTHERS_CORES: f64 = 0.3;
+/// The same for everything that is not the ring's. The kernel's own work for the measured servers
+/// (syncs, network) is in this figure, so the line is drawn higher.
+const DISTURBING_FOREIGN_CORES: f64 = 0.6;
 
 /// What one load is.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +46,7 @@ struct Reading {
     servers: Duration,
     others: Duration,
     client: Duration,
+    machine: Duration,
 }
 
 /// CPU time over one measurement.
@@ -52,8 +56,10 @@ pub struct Usage {
     pub servers: Duration,
     /// This process.
     pub client: Duration,
-    /// Servers of all other systems, as a share of one core.
+    /// Servers of all other systems, in cores.
     pub others_cores: f64,
+    /// All that is not of the ring, the kernel's own work included, in cores.
+    pub foreign_cores: f64,
 }
 
 impl Meter {
@@ -77,12 +83,7 @@ impl Meter {
     pub fn end(&mut self) -> anyhow::Result<()> {
         let now = self.read()?;
         let began = self.began.take();
-        self.usage = began.map(|began| Usage {
-            servers: now.servers.saturating_sub(began.servers),
-            client: now.client.saturating_sub(began.client),
-            others_cores: now.others.saturating_sub(began.others).as_secs_f64()
-                / (now.at - began.at).as_secs_f64().max(f64::MIN_POSITIVE),
-        });
+        self.usage = began.map(|began| Usage::between(&began, &now));
         Ok(())
     }
 
@@ -98,7 +99,25 @@ impl Meter {
             servers: table.tree_time(&self.measured),
             others: table.tree_time(&self.others),
             client: table.own_time(),
+            machine: table.machine_time(),
         })
+    }
+}
+
+impl Usage {
+    fn between(began: &Reading, now: &Reading) -> Usage {
+        let servers = now.servers.saturating_sub(began.servers);
+        let client = now.client.saturating_sub(began.client);
+        let others = now.others.saturating_sub(began.others);
+        let machine = now.machine.saturating_sub(began.machine);
+        let foreign = machine.saturating_sub(servers + client + others);
+        let span = (now.at - began.at).as_secs_f64().max(f64::MIN_POSITIVE);
+        Usage {
+            servers,
+            client,
+            others_cores: others.as_secs_f64() / span,
+            foreign_cores: foreign.as_secs_f64() / span,
+        }
     }
 }
 
@@ -132,8 +151,10 @@ pub struct Measured {
     pub server_cpu_us: Option<f64>,
     /// CPU time of the client per operation.
     pub client_cpu_us: Option<f64>,
-    /// What servers of other systems used meanwhile, as a share of one core.
+    /// What servers of other systems used meanwhile, in cores.
     pub others_cores: Option<f64>,
+    /// What everything used that is not of the ring, in cores.
+    pub foreign_cores: Option<f64>,
     /// Whether all servers had come to rest before.
     pub began_quiet: bool,
 }
@@ -163,6 +184,7 @@ impl Measured {
             server_cpu_us: None,
             client_cpu_us: None,
             others_cores: usage.map(|usage| usage.others_cores),
+            foreign_cores: usage.map(|usage| usage.foreign_cores),
             began_quiet,
         };
         let result = match outcome {
@@ -202,9 +224,9 @@ impl Measured {
 
     /// Whether others' work was in its way.
     pub fn is_disturbed(&self) -> bool {
+        let above = |cores: Option<f64>, most: f64| cores.is_some_and(|cores| cores > most);
         !self.began_quiet
-            || self
-                .others_cores
-                .is_some_and(|cores| cores > DISTURBING_CORES)
+            || above(self.others_cores, DISTURBING_OTHERS_CORES)
+            || above(self.foreign_cores, DISTURBING_FOREIGN_CORES)
     }
 }

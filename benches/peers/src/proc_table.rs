@@ -13,6 +13,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct ProcTable {
     rows: Vec<Row>,
+    busy: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,11 @@ impl ProcTable {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             rows.extend(parse(pid, &stat));
         }
-        Ok(ProcTable { rows })
+        let machine = fs::read_to_string("/proc/stat")?;
+        Ok(ProcTable {
+            rows,
+            busy: ticks(busy_ticks(&machine)),
+        })
     }
 
     /// CPU time, user and system, of these processes and everything below them.
@@ -45,6 +50,12 @@ impl ProcTable {
         let members = self.tree(roots);
         let rows = self.rows.iter().filter(|row| members.contains(&row.pid));
         ticks(rows.map(|row| row.own + row.children).sum())
+    }
+
+    /// CPU time of the whole machine that was not idle: all processes, the kernel's own work, and
+    /// what the host took away.
+    pub fn machine_time(&self) -> Duration {
+        self.busy
     }
 
     /// CPU time of this process alone, without any child.
@@ -81,6 +92,15 @@ fn ticks(count: u64) -> Duration {
     Duration::from_secs_f64(count as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// From the first line of `/proc/stat`: user, nice, system, (idle, waiting), irq, softirq, steal.
+fn busy_ticks(stat: &str) -> u64 {
+    const BUSY: [usize; 6] = [1, 2, 3, 6, 7, 8];
+    let line = stat.lines().next().unwrap_or_default();
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
+    BUSY.into_iter().filter_map(number).sum()
+}
+
 /// The name in parentheses may hold anything, so fields are counted behind its last parenthesis.
 fn parse(pid: u32, stat: &str) -> Option<Row> {
     let (_, rest) = stat.rsplit_once(')')?;
@@ -112,6 +132,11 @@ mod tests {
     }
 
     #[test]
+    fn idling_and_waiting_are_not_busy() {
+        assert_eq!(busy_ticks("cpu  1 2 4 1000 1000 8 16 32 0 0\ncpu0 9\n"), 63);
+    }
+
+    #[test]
     fn a_tree_has_all_below_its_roots_and_nothing_else() {
         let row = |pid, parent| Row {
             pid,
@@ -121,6 +146,7 @@ mod tests {
         };
         let table = ProcTable {
             rows: vec![row(4, 3), row(3, 2), row(2, 1), row(5, 1), row(6, 5)],
+            busy: Duration::ZERO,
         };
         assert_eq!(table.tree(&[2]), BTreeSet::from([2, 3, 4]));
         assert_eq!(table.tree_time(&[2, 5]), ticks(500));

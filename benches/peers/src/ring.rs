@@ -180,11 +180,12 @@ impl Ring<'_> {
     }
 
     async fn cross_check(&mut self, own: &Measured, load: &Load) -> anyhow::Result<()> {
+        self.wait_quiet().await?;
         let system = self.systems.get(&own.line.system());
         let Some(address) = system.and_then(|system| system.resp_address()) else {
             return Ok(());
         };
-        // At most half as fast as ours would be a finding, not a hang.
+        // A tenth of our rate would be a finding, not a hang.
         let patience = self.args.secs * 10 + LOAD_PATIENCE;
         let checking = cross_check::measure(address, load, own, patience);
         let check = self.interrupt.or(checking).await?;
@@ -229,7 +230,7 @@ fn describe(measured: &Measured) -> String {
         measured.per_second
     );
     if measured.is_disturbed() {
-        text.push_str(", disturbed by other servers");
+        text.push_str(", disturbed by other work");
     }
     if measured.errors > 0 {
         let first = measured.first_error.as_deref().unwrap_or("unknown");

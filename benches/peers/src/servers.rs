@@ -59,10 +59,14 @@ pub fn command_as(account: Option<Account>, program: &Path, leashed: bool) -> Co
     command
 }
 
-/// Runs a helper program to its end; an error with what it said if it failed.
-pub fn run_to_end(mut command: Command, what: &str) -> anyhow::Result<()> {
-    let output = command
-        .output()
+/// Runs a helper program to its end, at most `patience`; an error with what it said if it failed.
+pub async fn run_to_end(command: Command, what: &str, patience: Duration) -> anyhow::Result<()> {
+    let output = tokio::process::Command::from(command)
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(patience, output)
+        .await
+        .with_context(|| format!("{what} did not end within {patience:?}"))?
         .with_context(|| format!("cannot run {what}"))?;
     if output.status.success() {
         return Ok(());

@@ -20,8 +20,7 @@ pub struct Cell {
     pub lowest_per_second: f64,
     /// Of the fastest round.
     pub highest_per_second: f64,
-    /// This line's throughput as a multiple of understudy sync's is 1 over this; none where that
-    /// was not measured.
+    /// understudy sync's throughput over this line's; none where one of them was not measured.
     pub sync_ratio: Option<f64>,
     /// Microseconds.
     pub p50_us: Option<f64>,
@@ -39,7 +38,7 @@ pub struct Cell {
     pub errors: u64,
     /// The first of them.
     pub first_error: Option<String>,
-    /// Rounds in which other servers were busy meanwhile.
+    /// Rounds in which something else was busy meanwhile.
     pub disturbed_rounds: usize,
 }
 

@@ -167,7 +167,7 @@ impl lanes::Client for Client {
     }
 }
 
-/// Writes the keys from `first` on, every `step`-th group of them, in transactions.
+/// Writes these groups of keys, each in one transaction.
 async fn fill_share(
     client: Client,
     groups: Vec<std::ops::Range<u64>>,

@@ -51,13 +51,13 @@ impl Postgres {
         let place = Place::prepare(folder)?;
         let ports = [Reservation::take()?, Reservation::take()?];
         let [address, standby_address] = [ports[0].address(), ports[1].address()];
-        place.init()?;
+        place.init().await?;
         let mut primary = place.start_server("primary", address, None)?;
         wait_until("postgres", START_PATIENCE, &mut [&mut primary], || async {
             connect(address).await.map(|_| true)
         })
         .await?;
-        place.copy(address)?;
+        place.copy(address).await?;
         let mut standby = place.start_server("standby", standby_address, Some(address))?;
         let mut both = [&mut primary, &mut standby];
         wait_until("postgres's standby", START_PATIENCE, &mut both, || {
@@ -106,16 +106,16 @@ impl Place {
         command
     }
 
-    fn init(&self) -> anyhow::Result<()> {
+    async fn init(&self) -> anyhow::Result<()> {
         let mut command = self.command("initdb", true);
         command
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8"])
             .args(["--locale=C", "--pgdata"])
             .arg(self.folder.join("primary"));
-        run_to_end(command, "initdb")
+        run_to_end(command, "initdb", START_PATIENCE).await
     }
 
-    fn copy(&self, primary: SocketAddr) -> anyhow::Result<()> {
+    async fn copy(&self, primary: SocketAddr) -> anyhow::Result<()> {
         let mut command = self.command("pg_basebackup", true);
         command
             .args(["--host", &primary.ip().to_string()])
@@ -123,7 +123,7 @@ impl Place {
             .args(["--username=postgres", "--checkpoint=fast"])
             .args(["--wal-method=stream", "--write-recovery-conf", "--pgdata"])
             .arg(self.folder.join("standby"));
-        run_to_end(command, "pg_basebackup")
+        run_to_end(command, "pg_basebackup", START_PATIENCE).await
     }
 
     fn start_server(
