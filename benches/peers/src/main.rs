@@ -63,6 +63,9 @@ struct Args {
     /// Seed of the choice of keys
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Let Redis rewrite an append-only file that has grown, as it does by default
+    #[arg(long)]
+    aof_rewrite: bool,
     /// Folder to put everybody's data in [default: the system's temporary folder]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,

@@ -10,9 +10,9 @@ use crate::proc_table::ProcTable;
 
 /// Cores above which the work of the ring's other servers disturbs a measurement.
 const DISTURBING_OTHERS_CORES: f64 = 0.3;
-/// The same for everything that is not the ring's. The kernel's own work for the measured servers
-/// (syncs, network) is in this figure, so the line is drawn higher.
-const DISTURBING_FOREIGN_CORES: f64 = 0.6;
+/// The same for everything that is not the ring's. The kernel's threads that sync for the measured
+/// servers are in this figure, so the line is drawn higher.
+const DISTURBING_FOREIGN_CORES: f64 = 0.5;
 
 /// What one load is.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ pub struct Usage {
     pub client: Duration,
     /// Servers of all other systems, in cores.
     pub others_cores: f64,
-    /// All that is not of the ring, the kernel's own work included, in cores.
+    /// All that is not of the ring, the kernel's threads included, in cores.
     pub foreign_cores: f64,
 }
 

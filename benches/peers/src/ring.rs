@@ -21,7 +21,7 @@ use crate::proc_table::resident_bytes;
 use crate::quiet;
 use crate::report::{self, Memory, Results, Settings};
 use crate::requirements;
-use crate::systems::{self, System};
+use crate::systems::{self, SetUp, System};
 
 /// Longest warm-up of a cell; a shorter measurement has a shorter one.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -70,6 +70,7 @@ fn settings(args: &Args) -> Settings {
         key_bytes: crate::lanes::key(0).len(),
         value_bytes: args.value_bytes,
         seed: args.seed,
+        aof_rewrite: args.aof_rewrite,
     }
 }
 
@@ -85,13 +86,18 @@ struct Ring<'a> {
 impl Ring<'_> {
     /// Starts and fills every system, one after the other, and measures what all use at rest.
     async fn start(&mut self, kinds: &[SystemKind]) -> anyhow::Result<()> {
+        let set_up = SetUp {
+            binary: &self.args.binary,
+            aof_rewrite: self.args.aof_rewrite,
+            interrupt: self.interrupt,
+        };
         for kind in kinds {
             let name = kind.name();
             say(&format!("starting {name}"));
             let folder = self.folder.join(name.replace(' ', "-"));
             std::fs::create_dir(&folder)
                 .with_context(|| format!("cannot create {}", folder.display()))?;
-            let starting = systems::start(*kind, &self.args.binary, &folder, self.interrupt);
+            let starting = systems::start(*kind, set_up, &folder);
             let mut system = self
                 .interrupt
                 .or(starting)

@@ -33,6 +33,8 @@ pub struct Settings {
     pub value_bytes: usize,
     /// Seed of the choice of keys.
     pub seed: u64,
+    /// Whether Redis rewrites an append-only file that has grown.
+    pub aof_rewrite: bool,
 }
 
 /// Growth of a server's resident memory while it was filled.

@@ -52,20 +52,31 @@ pub trait System {
     ) -> Later<'a, LoadResult>;
 }
 
+/// What systems are started with.
+#[derive(Clone, Copy, Debug)]
+pub struct SetUp<'a> {
+    /// The understudy binary.
+    pub binary: &'a Path,
+    /// Whether Redis rewrites an append-only file that has grown, as it does by default.
+    pub aof_rewrite: bool,
+    /// Raised when the user wants to stop.
+    pub interrupt: &'a Interrupt,
+}
+
 /// Starts a system with its data below `folder`, and returns once it is ready.
 pub async fn start(
     kind: SystemKind,
-    binary: &Path,
+    set_up: SetUp<'_>,
     folder: &Path,
-    interrupt: &Interrupt,
 ) -> anyhow::Result<Box<dyn System>> {
+    let rewrite = set_up.aof_rewrite;
     Ok(match kind {
         SystemKind::OursAsync
         | SystemKind::OursSemiSync
         | SystemKind::OursSync
-        | SystemKind::OursAlone => Box::new(ours::Ours::start(kind, binary, folder, interrupt)?),
-        SystemKind::RedisPair => Box::new(redis::Redis::start(folder, true).await?),
-        SystemKind::RedisAlone => Box::new(redis::Redis::start(folder, false).await?),
+        | SystemKind::OursAlone => Box::new(ours::Ours::start(kind, set_up, folder)?),
+        SystemKind::RedisPair => Box::new(redis::Redis::start(folder, true, rewrite).await?),
+        SystemKind::RedisAlone => Box::new(redis::Redis::start(folder, false, rewrite).await?),
         SystemKind::Etcd => Box::new(etcd::Etcd::start(folder).await?),
         SystemKind::Postgres => Box::new(postgres::Postgres::start(folder).await?),
     })

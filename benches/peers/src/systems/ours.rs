@@ -9,7 +9,7 @@ use std::path::Path;
 use understudy::cli::load::throughput::LoadResult;
 use understudy::cli::local_cluster::{Folder, LocalCluster, Plan};
 
-use super::{Later, START_PATIENCE, System, resp};
+use super::{Later, START_PATIENCE, SetUp, System, resp};
 use crate::cells::{Line, SystemKind};
 use crate::interrupt::Interrupt;
 use crate::measure::{Load, Meter};
@@ -22,19 +22,14 @@ pub struct Ours {
 
 impl Ours {
     /// Starts it and waits until the standby streams.
-    pub fn start(
-        kind: SystemKind,
-        binary: &Path,
-        folder: &Path,
-        interrupt: &Interrupt,
-    ) -> anyhow::Result<Ours> {
+    pub fn start(kind: SystemKind, set_up: SetUp<'_>, folder: &Path) -> anyhow::Result<Ours> {
         let plan = plan(kind);
         let folder = Folder::create(Some(folder), &plan.name)?;
-        let mut cluster = LocalCluster::prepare(binary, plan, folder)?;
+        let mut cluster = LocalCluster::prepare(set_up.binary, plan, folder)?;
         cluster.start_all()?;
         let mut ours = Ours {
             cluster,
-            interrupt: interrupt.clone(),
+            interrupt: set_up.interrupt.clone(),
         };
         ours.primary()?;
         Ok(ours)

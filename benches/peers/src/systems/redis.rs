@@ -1,6 +1,8 @@
 //! redis-server, alone or with one replica, its append-only file synced before each answer on both.
 //!
-//! All other settings are redis-server's own, the rewriting of a grown append-only file included.
+//! Rewriting of a grown append-only file is off unless asked for: it takes a core for a second or
+//! two of every few measurements, which is hard on Redis where there are two. All other settings
+//! are redis-server's own.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,11 +29,11 @@ pub struct Redis {
 
 impl Redis {
     /// Starts it and waits until the replica is in step.
-    pub async fn start(folder: &Path, with_replica: bool) -> anyhow::Result<Redis> {
+    pub async fn start(folder: &Path, with_replica: bool, rewrite: bool) -> anyhow::Result<Redis> {
         let port = Reservation::take()?;
         let address = port.address();
         let mut ports = vec![port];
-        let mut primary = start_server(folder, "redis", address, None)?;
+        let mut primary = start_server(folder, "redis", address, None, rewrite)?;
         wait_until("redis", START_PATIENCE, &mut [&mut primary], || {
             answers(address)
         })
@@ -39,7 +41,13 @@ impl Redis {
         let mut replica = None;
         if with_replica {
             let port = Reservation::take()?;
-            let mut server = start_server(folder, "redis-replica", port.address(), Some(address))?;
+            let mut server = start_server(
+                folder,
+                "redis-replica",
+                port.address(),
+                Some(address),
+                rewrite,
+            )?;
             let mut both = [&mut primary, &mut server];
             wait_until("redis's replica", START_PATIENCE, &mut both, || {
                 is_linked(address)
@@ -62,6 +70,7 @@ fn start_server(
     name: &str,
     address: SocketAddr,
     primary: Option<SocketAddr>,
+    rewrite: bool,
 ) -> anyhow::Result<Server> {
     let data = folder.join(name);
     std::fs::create_dir(&data).with_context(|| format!("cannot create {}", data.display()))?;
@@ -73,6 +82,9 @@ fn start_server(
         .args(["--save", ""])
         .arg("--dir")
         .arg(&data);
+    if !rewrite {
+        command.args(["--auto-aof-rewrite-percentage", "0"]);
+    }
     if let Some(primary) = primary {
         let (host, port) = (primary.ip().to_string(), primary.port().to_string());
         command.arg("--replicaof").arg(host).arg(port);
