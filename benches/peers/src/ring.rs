@@ -59,7 +59,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         ring.measure(&lines).await?;
         anyhow::Ok(ring.results)
     })?;
-    report::publish(&results, &args.json, &args.svg)
+    report::publish(&results, &args.json, &args.svg)?;
+    let unsound = results
+        .measured
+        .iter()
+        .filter(|one| !one.is_sound())
+        .count();
+    let unchecked = results.check_errors.len();
+    anyhow::ensure!(
+        unsound + unchecked == 0,
+        "{unsound} measurements had errors and {unchecked} runs of redis-benchmark failed; \
+         they are marked, and no figure with an error counts"
+    );
+    Ok(())
 }
 
 fn settings(args: &Args) -> Settings {
@@ -86,41 +98,14 @@ struct Ring<'a> {
 impl Ring<'_> {
     /// Starts and fills every system, one after the other, and measures what all use at rest.
     async fn start(&mut self, kinds: &[SystemKind]) -> anyhow::Result<()> {
-        let set_up = SetUp {
-            binary: &self.args.binary,
-            aof_rewrite: self.args.aof_rewrite,
-            interrupt: self.interrupt,
-        };
         for kind in kinds {
             let name = kind.name();
             say(&format!("starting {name}"));
-            let folder = self.folder.join(name.replace(' ', "-"));
-            std::fs::create_dir(&folder)
-                .with_context(|| format!("cannot create {}", folder.display()))?;
-            let starting = systems::start(*kind, set_up, &folder);
-            let mut system = self
-                .interrupt
-                .or(starting)
-                .await
-                .with_context(|| format!("cannot start {name}"))?;
+            let system = self.start_one(*kind).await;
+            let mut system = system.with_context(|| format!("cannot start {name}"))?;
             say(&format!("filling {name}"));
-            let before = system.holder().and_then(resident_bytes);
-            let filling = tokio::time::timeout(
-                FILL_PATIENCE,
-                system.fill(self.args.keys, self.args.value_bytes),
-            );
-            let filling = async { filling.await.context("it takes too long")? };
-            self.interrupt
-                .or(filling)
-                .await
-                .with_context(|| format!("cannot fill {name}"))?;
-            let after = system.holder().and_then(resident_bytes);
-            if let (Some(before), Some(after)) = (before, after) {
-                self.results.memory.push(Memory {
-                    system: name.to_owned(),
-                    bytes_per_key: after.saturating_sub(before) as f64 / self.args.keys as f64,
-                });
-            }
+            let filled = self.fill(*kind, system.as_mut()).await;
+            filled.with_context(|| format!("cannot fill {name}"))?;
             self.systems.insert(*kind, system);
         }
         let all = self.roots(|_| true);
@@ -130,6 +115,38 @@ impl Ring<'_> {
             "all servers at rest use {:.2} cores",
             self.rest_cores
         ));
+        Ok(())
+    }
+
+    async fn start_one(&self, kind: SystemKind) -> anyhow::Result<Box<dyn System>> {
+        let folder = self.folder.join(kind.name().replace(' ', "-"));
+        std::fs::create_dir(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        let set_up = SetUp {
+            binary: &self.args.binary,
+            aof_rewrite: self.args.aof_rewrite,
+            interrupt: self.interrupt,
+        };
+        let starting = systems::start(kind, set_up, &folder);
+        self.interrupt.or(starting).await
+    }
+
+    /// Writes all keys, and notes what that costs in memory.
+    async fn fill(&mut self, kind: SystemKind, system: &mut dyn System) -> anyhow::Result<()> {
+        let Args {
+            keys, value_bytes, ..
+        } = *self.args;
+        let before = system.holder().and_then(resident_bytes);
+        let filling = tokio::time::timeout(FILL_PATIENCE, system.fill(keys, value_bytes));
+        let filling = async { filling.await.context("it takes too long")? };
+        self.interrupt.or(filling).await?;
+        let after = system.holder().and_then(resident_bytes);
+        if let (Some(before), Some(after)) = (before, after) {
+            self.results.memory.push(Memory {
+                system: kind.name().to_owned(),
+                bytes_per_key: after.saturating_sub(before) as f64 / keys as f64,
+            });
+        }
         Ok(())
     }
 
@@ -168,7 +185,6 @@ impl Ring<'_> {
         let began_quiet = self.wait_quiet().await?;
         let others = self.roots(|other| other != kind);
         let system = self.systems.get_mut(&kind).context("it was started")?;
-        system.check()?;
         let mut meter = Meter::new(system.roots(), others);
         let load = load(self.args, round, shape);
         let outcome = self
@@ -178,8 +194,13 @@ impl Ring<'_> {
         let usage = meter.usage();
         let measured = Measured::new(round, line, shape, began_quiet, usage, outcome);
         say(&describe(&measured));
-        if measured.is_sound() && cross_check::is_checked(line, shape) {
-            self.cross_check(&measured, &load).await?;
+        if measured.is_sound()
+            && cross_check::is_checked(line, shape)
+            && let Err(error) = self.cross_check(&measured, &load).await
+        {
+            self.interrupt.check()?;
+            say(&format!("    {error:#}"));
+            self.results.check_errors.push(format!("{error:#}"));
         }
         self.results.measured.push(measured);
         Ok(())
@@ -210,6 +231,7 @@ async fn bounded_load(
     load: &Load,
     meter: &mut Meter,
 ) -> anyhow::Result<LoadResult> {
+    system.check()?;
     let patience = load.warm_up + load.length + LOAD_PATIENCE;
     let loading = system.load(line, load, meter);
     let done = tokio::time::timeout(patience, loading).await;

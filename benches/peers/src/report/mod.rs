@@ -65,6 +65,8 @@ pub struct Results {
     pub floors: Vec<Floor>,
     /// redis-benchmark beside our client.
     pub checks: Vec<CrossCheck>,
+    /// Why runs of redis-benchmark gave nothing.
+    pub check_errors: Vec<String>,
 }
 
 impl Results {
@@ -79,6 +81,7 @@ impl Results {
             measured: Vec::new(),
             floors: Vec::new(),
             checks: Vec::new(),
+            check_errors: Vec::new(),
         }
     }
 
@@ -127,6 +130,7 @@ pub fn publish(results: &Results, json_file: &Path, svg_file: &Path) -> anyhow::
         "memory": results.memory,
         "floor": results.floors,
         "cross_check": results.checks,
+        "cross_check_errors": results.check_errors,
         "aims": verdicts,
         "cells": cells,
         "measured": results.measured,

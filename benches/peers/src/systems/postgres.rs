@@ -112,7 +112,9 @@ impl Place {
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8"])
             .args(["--locale=C", "--pgdata"])
             .arg(self.folder.join("primary"));
-        run_to_end(command, "initdb", START_PATIENCE).await
+        run_to_end(command, "initdb", START_PATIENCE)
+            .await
+            .context("its account must be able to reach the folder given by --dir")
     }
 
     async fn copy(&self, primary: SocketAddr) -> anyhow::Result<()> {
