@@ -31,14 +31,20 @@ use crate::units::{Lsn, Micros};
 const PATIENCE: Micros = Micros(2_000_000);
 
 /// Parts of the keyspace that are added up in one go.
-const PARTS_AT_ONCE: usize = 64;
+const PARTS_AT_ONCE: usize = 8;
 
 /// Returns when a snapshot whose walk ended at `end` may count, and from which record on what it
 /// holds is exact: `end`, or the later one behind which it was confirmed.
-pub(super) async fn confirm(node: &Arc<Node>, walk: &Walk, end: Lsn) -> Result<Lsn, NoSnapshot> {
+pub(super) async fn confirm(
+    node: &Arc<Node>,
+    walk: &mut Walk,
+    end: Lsn,
+) -> Result<Lsn, NoSnapshot> {
     if !node.settings.keeps(Guard::R30Confirmed) {
         return Ok(end);
     }
+    let used = node.store.read().keyspace.used_bytes();
+    let bytes = (used / Keyspace::SCRUB_PARTS * PARTS_AT_ONCE) as u64;
     for first in (0..Keyspace::SCRUB_PARTS).step_by(PARTS_AT_ONCE) {
         let mut parts = first..first + PARTS_AT_ONCE;
         let sound = node
@@ -47,7 +53,7 @@ pub(super) async fn confirm(node: &Arc<Node>, walk: &Walk, end: Lsn) -> Result<L
         if !sound {
             return Err(NoSnapshot::Unsound);
         }
-        tokio::task::yield_now().await;
+        walk.pace.spend(bytes).await;
     }
     let (began, number) = (node.host.boot_time(), node.digests.number());
     let mut gate = node.gate();

@@ -61,7 +61,7 @@ pub(super) struct Walk {
     pub(super) begin: ChainPoint,
     /// [`crate::node::store::Inner::replaced`] at the beginning.
     history: u64,
-    pace: Pace,
+    pub(super) pace: Pace,
 }
 
 /// Makes one; only one at a time. Where it begins and ends, and the file.
