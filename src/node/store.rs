@@ -356,14 +356,26 @@ impl Store {
         }
         inner.keyspace.prune_released(released);
         let now = self.now(&inner);
+        let before = inner.applied.lsn;
+        let mut result = Ok(());
         for command in commands.skip(skip) {
-            done.push(self.execute_one(&mut inner, epoch, limit, command, now)?);
+            match self.execute_one(&mut inner, epoch, limit, command, now) {
+                Ok(executed) => done.push(executed),
+                Err(refused) => {
+                    result = Err(refused);
+                    break;
+                }
+            }
         }
+        let after = inner.applied.lsn;
         // What a FLUSHALL emptied is freed without the lock.
         let flushed = inner.keyspace.take_flushed();
         drop(inner);
         drop(flushed);
-        Ok(())
+        if after > before {
+            self.log.announce(after);
+        }
+        result
     }
 
     fn execute_one(
@@ -402,7 +414,9 @@ impl Store {
         if !self.within(inner, limit, bytes, now) {
             return Err(Refused::Lagging);
         }
-        let after = self.log.append(epoch, now, Kind::Effects, payload)?;
+        let after = self
+            .log
+            .append_unannounced(epoch, now, Kind::Effects, payload)?;
         inner.keyspace.apply(&effects, after.lsn);
         self.appended(inner, after);
         Ok(Executed {

@@ -268,6 +268,23 @@ impl Log {
         kind: Kind,
         payload: &[u8],
     ) -> Result<ChainPoint, AppendError> {
+        let after = self.append_unannounced(epoch, time, kind, payload)?;
+        self.announce(after.lsn);
+        Ok(after)
+    }
+
+    /// As [`Log::append`], for one of several records: [`Log::announce`] the last of them, or nobody
+    /// writes, syncs and ships them.
+    ///
+    /// # Errors
+    /// Those of [`Log::append`].
+    pub fn append_unannounced(
+        &self,
+        epoch: Epoch,
+        time: Millis,
+        kind: Kind,
+        payload: &[u8],
+    ) -> Result<ChainPoint, AppendError> {
         let mut state = self.shared.lock();
         state.refuse_if_closed()?;
         let kept = match kind {
@@ -292,8 +309,6 @@ impl Log {
         if kind == Kind::EpochStart {
             state.history.push((epoch, after.lsn));
         }
-        drop(state);
-        self.announce(after.lsn);
         Ok(after)
     }
 
@@ -331,9 +346,14 @@ impl Log {
         bad.map_or(Ok(end), Err)
     }
 
-    fn announce(&self, lsn: Lsn) {
-        self.shared.work.notify_one();
-        self.shared.stirred.notify_one();
+    /// There is something to write, up to here. (A wake-up of the writer is a system call whether it
+    /// sleeps or not.)
+    pub fn announce(&self, lsn: Lsn) {
+        match &self.driven {
+            Driven::Steps(_) => self.shared.stirred.notify_one(),
+            Driven::Thread(_) if self.shared.lock().writer_waits => self.shared.work.notify_one(),
+            Driven::Thread(_) => {}
+        }
         // Never backwards: two appenders may come here in either order.
         self.shared.appended.send_if_modified(|seen| {
             let news = lsn > *seen;

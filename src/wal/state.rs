@@ -74,6 +74,8 @@ pub(super) struct State {
     pub(super) failed: Option<Arc<str>>,
     pub(super) closing: bool,
     pub(super) writer_busy: bool,
+    /// The writer's thread has nothing to do and is to be woken.
+    pub(super) writer_waits: bool,
     /// When the write ended that must be synced before the next one (`Fsync::Always`).
     pub(super) sync_owed: Option<Duration>,
     /// When the last sync ended.
@@ -150,6 +152,7 @@ impl Shared {
             failed: None,
             closing: false,
             writer_busy: false,
+            writer_waits: false,
             sync_owed: None,
             last_sync: clock(),
             history: recovered.history.clone(),
