@@ -29,6 +29,7 @@ use super::rewriting::Rewriting;
 use super::scrub::Scrub;
 use super::stats::Stats;
 use super::store::Store;
+use super::waiters::Waiters;
 use crate::peer::Identity;
 use crate::replica::{
     Ack, Control, Input, Kind, LogView, Machine, MaxLag, Now, Output, Report, Standing, View,
@@ -115,6 +116,7 @@ pub struct Node {
     pub(super) process: u64,
     driver: Mutex<Driver>,
     gate: watch::Sender<Gate>,
+    pub(super) waiters: Waiters,
     /// The highest epoch promised, and whether this node reigns in it: moves rarely.
     reign: watch::Sender<(Epoch, bool)>,
     pub(super) events: broadcast::Sender<NodeEvent>,
@@ -229,6 +231,7 @@ impl Node {
                 heard: Heard::default(),
             }),
             gate: watch::Sender::new(Gate::closed()),
+            waiters: Waiters::default(),
             reign: watch::Sender::new((Epoch::ZERO, false)),
             events: broadcast::Sender::new(64),
             outboxes: parts.outboxes,
@@ -490,14 +493,25 @@ impl Node {
             incomplete: view.incomplete,
             cluster: view.cluster.unwrap_or(0),
             incarnation: view.incarnation,
-            settled: self.gate.borrow().settled,
-            stopping: self.gate.borrow().stopping,
+            // These two are set elsewhere.
+            settled: None,
+            stopping: false,
         };
+        let mut before = None;
         self.gate.send_if_modified(|old| {
-            let news = *old != gate;
-            *old = gate;
-            news
+            let gate = Gate {
+                settled: old.settled,
+                stopping: old.stopping,
+                ..gate
+            };
+            if *old != gate {
+                before = Some(std::mem::replace(old, gate));
+            }
+            before.is_some()
         });
+        if let Some(before) = before {
+            self.waiters.gate_changed(&before, &gate);
+        }
         let reign = (gate.epoch, gate.is_primary());
         self.reign
             .send_if_modified(|old| std::mem::replace(old, reign) != reign);
@@ -560,7 +574,9 @@ impl Node {
     /// Tells everyone to stop.
     pub fn stop(&self) {
         self.stopping.cancel();
+        let before = *self.gate.borrow();
         self.gate.send_modify(|gate| gate.stopping = true);
+        self.waiters.gate_changed(&before, &self.gate_now());
         if let Ok(mut slot) = self.persist.next.lock() {
             slot.1 = true;
         }

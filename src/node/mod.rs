@@ -42,6 +42,7 @@ mod stats;
 mod steward;
 mod store;
 mod stream;
+mod waiters;
 
 pub use config::{
     ClusterFile, ConfigError, File, HeartbeatFile, LimitsFile, MemberFile, MemberSettings,

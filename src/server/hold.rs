@@ -70,6 +70,11 @@ impl Hold {
         self.encoded.len()
     }
 
+    /// What the reply at the front depends on.
+    pub(super) fn front(&self) -> Option<(Epoch, Lsn)> {
+        self.queue.front()?.wait
+    }
+
     /// When the reply at the front has waited too long.
     pub(super) fn deadline(&self, patience: Duration) -> Option<Instant> {
         self.queue.front().map(|held| held.since + patience)

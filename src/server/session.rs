@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use super::Server;
@@ -13,7 +13,7 @@ use super::hold::Hold;
 use super::pubsub::{Message, Subscriptions};
 use super::session_commands;
 use crate::command::{Command, KeyCommand};
-use crate::node::{Executed, Gate, Guard, Refused, Serves, Stats};
+use crate::node::{Executed, Gate, Guard, Node, Refused, Serves, Stats};
 use crate::resp::{Limits, Reply, RequestParser, Version};
 use crate::units::{Epoch, Lsn, Micros};
 
@@ -94,6 +94,29 @@ where
     session.subscriptions.clear(&server.pubsub);
 }
 
+/// What a session waits for besides its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    Nothing,
+    Record(Epoch, Lsn),
+    Gate,
+}
+
+async fn passed(node: &Node, gate: &mut watch::Receiver<Gate>, waits: Waits) {
+    match waits {
+        Waits::Nothing => std::future::pending().await,
+        Waits::Record(epoch, lsn) => node.until_shown(epoch, lsn).await,
+        // The gate lives as long as the node.
+        Waits::Gate => drop(gate.changed().await),
+    }
+}
+
+/// The receiver again once a reign has begun or ended; `None` when there is no more to come.
+async fn moved<T>(mut watched: watch::Receiver<T>) -> Option<watch::Receiver<T>> {
+    watched.changed().await.ok()?;
+    Some(watched)
+}
+
 impl Session<'_> {
     async fn serve<S>(&mut self, stream: &mut S) -> std::io::Result<()>
     where
@@ -102,18 +125,22 @@ impl Session<'_> {
         let mut parser = RequestParser::new(Limits::default());
         let mut buffer = BytesMut::with_capacity(16 << 10);
         let mut out = BytesMut::with_capacity(16 << 10);
-        let mut gate = self.server.node.gate();
-        let mut reign = self.server.node.reign();
+        let node = &self.server.node;
+        let mut gate = node.gate();
         let mut messages = self.server.pubsub.receive();
+        // What rarely happens is waited for once, not anew for each command.
+        let mut reign_moves = std::pin::pin!(moved(node.reign()));
+        let mut stopping = std::pin::pin!(node.stopping.cancelled());
+        let mut timer = std::pin::pin!(tokio::time::sleep_until(Instant::now()));
+        let mut armed: Option<Instant> = None;
         loop {
-            gate.borrow_and_update();
-            reign.borrow_and_update();
+            gate.mark_unchanged();
             self.parse(&mut parser, &mut buffer);
             self.end_with_reign();
             self.execute();
             self.let_go(&mut out);
             if !out.is_empty() {
-                Stats::add(&self.server.node.stats.net_out, out.len() as u64);
+                Stats::add(&node.stats.net_out, out.len() as u64);
                 stream.write_all(&out).await?;
                 out.clear();
                 if out.capacity() > 1 << 20 {
@@ -128,38 +155,59 @@ impl Session<'_> {
                 continue;
             }
             let room = self.hold.len() < MAX_HELD && self.hold.bytes() < MAX_HELD_BYTES;
-            let waits = !self.hold.is_empty() || self.blocked_since.is_some();
-            let timed = waits || self.lame_until.is_some();
+            let waits = self.waits();
+            // Armed for a deadline that has passed it fires early, and is armed again.
             let deadline = self.deadline();
+            if let Some(deadline) = deadline
+                && armed.is_none_or(|armed| deadline < armed)
+            {
+                timer.as_mut().reset(deadline);
+                armed = Some(deadline);
+            }
             tokio::select! {
+                () = passed(node, &mut gate, waits), if waits != Waits::Nothing => {}
                 read = stream.read_buf(&mut buffer), if idle && room && !self.closing => {
                     let read = read?;
                     if read == 0 {
                         return Ok(());
                     }
-                    Stats::add(&self.server.node.stats.net_in, read as u64);
+                    Stats::add(&node.stats.net_in, read as u64);
                 }
-                changed = reign.changed() => if changed.is_err() { return Ok(()) },
-                changed = gate.changed(), if waits => if changed.is_err() { return Ok(()) },
-                () = tokio::time::sleep_until(deadline), if timed => {}
+                reign = &mut reign_moves => match reign {
+                    Some(reign) => reign_moves.set(moved(reign)),
+                    None => return Ok(()),
+                },
+                () = &mut timer, if armed.is_some() => armed = None,
                 message = messages.recv(), if self.subscriptions.len() > 0 => {
                     self.on_message(message)?;
                 }
-                () = self.server.node.stopping.cancelled() => return Ok(()),
+                () = &mut stopping => return Ok(()),
             }
         }
     }
 
-    fn deadline(&self) -> Instant {
+    /// What lets this session go on that no client says.
+    fn waits(&self) -> Waits {
+        if self.blocked_since.is_some() {
+            return Waits::Gate;
+        }
+        let gate = self.server.node.gate_now();
+        match self.hold.front() {
+            Some((epoch, lsn)) if gate.epoch == epoch && gate.shown < lsn => {
+                Waits::Record(epoch, lsn)
+            }
+            // It is shown, but no lease is live.
+            Some(_) => Waits::Gate,
+            None if self.hold.is_empty() => Waits::Nothing,
+            None => Waits::Gate,
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
         let patience = self.server.node.settings.write_timeout;
         let held = self.hold.deadline(patience);
         let blocked = self.blocked_since.map(|since| since + patience);
-        let far = Instant::now() + Duration::from_secs(3600);
-        held.into_iter()
-            .chain(blocked)
-            .chain(self.lame_until)
-            .min()
-            .unwrap_or(far)
+        held.into_iter().chain(blocked).chain(self.lame_until).min()
     }
 
     fn on_message(
