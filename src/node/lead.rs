@@ -337,6 +337,8 @@ async fn send_records(
             _ = gate.changed() => {}
             answer = answers.recv(), if held.is_none() => held = answer,
         }
+        // Sessions that are about to append go first: one frame for all of them.
+        tokio::task::yield_now().await;
     }
 }
 
