@@ -15,8 +15,9 @@ pub fn oldest_lsn(data_dir: &Path) -> u64 {
     first.min().expect("it has a segment")
 }
 
-/// Stops the standby, writes much, starts it again under load, and expects it to become the same.
-fn catches_up(more_toml: &str, writes: u64) -> (Lab, u32, u32, u64) {
+/// Stops the standby, writes much, waits until the primary has `cut` its log where it does, starts the
+/// standby again under load, and expects it to become the same.
+fn catches_up(more_toml: &str, writes: u64, cut: bool) -> (Lab, u32, u32, u64) {
     let (mut lab, primary) = Lab::start(Plan {
         more_toml: more_toml.to_owned(),
         ..Plan::pair_with_witness("t")
@@ -40,6 +41,11 @@ fn catches_up(more_toml: &str, writes: u64) -> (Lab, u32, u32, u64) {
         pipe.query::<()>(&mut client)
             .expect("the primary goes on alone");
     }
+    let last = last.expect("it knows its log");
+    let dir = lab.data_dir(primary);
+    until("a log that begins later", || {
+        (!cut || oldest_lsn(&dir) > last + 1).then_some(())
+    });
     let load = lab.load(2, 1);
     load.more(20);
     lab.cluster.start(standby).expect("it starts");
@@ -58,13 +64,13 @@ fn catches_up(more_toml: &str, writes: u64) -> (Lab, u32, u32, u64) {
         assert!(here.is_some());
         assert_eq!(there, here, "fill:{key}");
     }
-    (lab, primary, standby, last.expect("it knows its log"))
+    (lab, primary, standby, last)
 }
 
 #[test]
 fn a_standby_catches_up_from_the_log_while_writes_go_on() {
     let writes = if long() { 1_000_000 } else { 20_000 };
-    let (mut lab, primary, standby, _) = catches_up("", writes);
+    let (mut lab, primary, standby, _) = catches_up("", writes, false);
     // What it caught up with is good for a takeover.
     lab.cluster.kill9(primary).expect("it runs");
     assert_eq!(lab.primary_among(&[standby]), standby);
@@ -74,7 +80,7 @@ fn a_standby_catches_up_from_the_log_while_writes_go_on() {
 fn a_standby_catches_up_by_a_snapshot_where_the_log_was_cut() {
     let small =
         "[wal]\nsegment_size = \"128 KiB\"\nretain = \"256 KiB\"\nstandby_retain = \"256 KiB\"\n";
-    let (mut lab, primary, standby, last) = catches_up(small, 20_000);
+    let (mut lab, primary, standby, last) = catches_up(small, 20_000, true);
     let oldest = oldest_lsn(&lab.data_dir(primary));
     assert!(
         oldest > last + 1,
