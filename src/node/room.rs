@@ -18,6 +18,11 @@ use crate::units::Micros;
 /// How long a full node leaves it to others to reign: longer than they need, whatever was missed.
 const LEAVE_IT: Duration = Duration::from_secs(3);
 
+/// How long a node that was full already has reigned before it hands over. Others that are full stand
+/// as long as nobody reigns, and say only then that they would not. (Such a primary once handed over
+/// to one of them, and for seconds nobody served reads.)
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// Until a handover is tried again that came to nothing; doubled each time.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(60);
@@ -63,6 +68,9 @@ impl Watch {
         }
         if !full || !gate.is_primary() {
             self.patience = TRY_AGAIN;
+            if full {
+                self.hand_over_at = now.plus(Micros(SETTLED.as_micros() as u64));
+            }
         } else if now >= self.hand_over_at && node.view().successor.is_some() {
             self.hand_over_at = now.plus(Micros(self.patience.as_micros() as u64));
             self.patience = (self.patience * 2).min(LONGEST);

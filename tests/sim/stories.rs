@@ -159,6 +159,43 @@ fn a_wrong_effect_on_a_standby_is_found_within_a_second_and_undone() {
     });
 }
 
+/// Seed 9102253 of `three`: a second difference was met before the first was mended, and the primary
+/// froze. What had just been built from checked bytes was condemned for it.
+#[test]
+fn what_was_built_again_is_not_condemned_for_what_it_replaced() {
+    in_virtual_time(13, async {
+        let (cluster, _) = with_keys(SHAPES[1]).await;
+        for round in 1..=60 {
+            let primary = cluster.serving().expect("it reigns");
+            let standby = primary % 3 + 1;
+            let before = found_wrong(&cluster, standby);
+            let dialed = cluster.net.dial(100, address(primary, 7379), LIMIT, LIMIT);
+            let (end, _) = dialed.await.expect("the primary listens");
+            let writes = tokio::spawn(async move {
+                let mut connection = Connection::new(end);
+                while connection.ask(&words("INCR a")).await.is_ok() {}
+            });
+            // Late packets bring two rounds' digests together.
+            cluster.net.weather(40, 10);
+            cluster.storm(LIMIT);
+            tokio::time::sleep(Duration::from_millis(7 * round)).await;
+            misapply(&cluster, standby, &set("b", "wrong"));
+            let found = |cluster: &Cluster| found_wrong(cluster, standby) > before;
+            assert!(cluster.until(SECOND, found).await, "it is found");
+            let process = cluster.with(primary, |machine| machine.process.clone());
+            let process = process.expect("it runs");
+            process.freeze();
+            tokio::time::sleep(Duration::from_millis(590)).await;
+            assert!(!out_of_service(&cluster, standby), "it is built again");
+            process.thaw();
+            cluster.net.weather(1, 0);
+            cluster.calm();
+            writes.abort();
+            assert!(cluster.until(LIMIT, proven).await, "all are the same");
+        }
+    });
+}
+
 /// R27.
 #[test]
 fn a_primary_that_two_standbys_contradict_is_the_sick_one() {
