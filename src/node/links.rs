@@ -208,12 +208,18 @@ async fn welcome(node: &Node, socket: Socket) -> Result<Option<Link>, String> {
 }
 
 async fn attend(node: Arc<Node>, link: Link, arrival: u64) {
-    let (info, reader, writer) = link;
+    let (info, mut reader, mut writer) = link;
     match info.kind {
         ConnectionKind::Heartbeat => hear_all(&node, &info, reader, writer).await,
         ConnectionKind::Stream => {
             let host = Arc::clone(&node.host);
-            host.spawn(Box::pin(lead::serve(node, info, arrival, reader, writer)));
+            host.spawn(Box::pin(async move {
+                let network = node.host.network();
+                match network.move_here(reader.inner(), writer.inner()) {
+                    Ok(()) => lead::serve(node, info, arrival, reader, writer).await,
+                    Err(error) => tracing::warn!("node {}: its stream broke: {error}", info.node),
+                }
+            }));
         }
         ConnectionKind::Probe => {}
     }

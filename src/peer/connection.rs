@@ -80,6 +80,11 @@ impl<R: AsyncRead + Unpin> FramedReader<R> {
         }
     }
 
+    /// What is read from.
+    pub(crate) fn inner(&mut self) -> &mut R {
+        &mut self.inner
+    }
+
     /// Both proofs have been checked: every kind may come, each within its limit.
     pub(crate) fn set_proven(&mut self) {
         self.decoder.set_proven();
@@ -146,6 +151,11 @@ impl<W: AsyncWrite + Unpin> FramedWriter<W> {
             tail: BytesMut::new(),
             queued_bytes: 0,
         }
+    }
+
+    /// What is written to.
+    pub(crate) fn inner(&mut self) -> &mut W {
+        &mut self.inner
     }
 
     /// Queues a control message.

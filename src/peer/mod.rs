@@ -42,7 +42,7 @@ pub use hello::{
     VersionRange,
 };
 pub use listen::{ListenError, PeerListener, Unproven, listen};
-pub use network::{Listener, Network, Pending, ReadHalf, Socket, Tcp, WriteHalf};
+pub use network::{Hears, Listener, Network, Pending, ReadHalf, Says, Socket, Tcp, WriteHalf};
 pub use proof::{Secret, SecretError};
 pub use refusal::Refusal;
 pub use stream::{Ack, Follow, Matched, StreamError, StreamMessage};
