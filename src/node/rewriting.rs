@@ -2,7 +2,7 @@
 //! being cut would be a SIGBUS.)
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{LockResult, Mutex, MutexGuard};
+use std::sync::{LockResult, Mutex, MutexGuard, TryLockResult};
 
 /// A lock that tells whoever holds it for long that somebody waits. (A standby that had five million
 /// records to apply once held it until it was done; its own stream, which had broken off, waited
@@ -23,6 +23,11 @@ impl Rewriting {
         let guard = self.lock.lock();
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         guard
+    }
+
+    /// It, if nobody has it.
+    pub(super) fn try_lock(&self) -> TryLockResult<MutexGuard<'_, ()>> {
+        self.lock.try_lock()
     }
 
     /// Somebody waits for it. The applier makes way.
