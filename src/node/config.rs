@@ -621,6 +621,16 @@ impl Settings {
         }
     }
 
+    /// What a standby must have done with a record before a reply goes, or a write fits the RPO
+    /// budget, in the mode configured; `None`: nobody waits for standbys.
+    pub(super) fn replies_wait_for(&self) -> Option<Level> {
+        match self.mode {
+            Mode::Async => self.max_lag.map(|_| Level::Received),
+            Mode::SemiSync => Some(self.level.unwrap_or(Level::Received)),
+            Mode::Sync => Some(self.level.unwrap_or(Level::Synced)),
+        }
+    }
+
     /// A member's settings.
     pub fn member(&self, id: NodeId) -> Option<&MemberSettings> {
         self.members.iter().find(|member| member.member.id == id)

@@ -32,7 +32,7 @@ use super::store::Store;
 use super::waiters::Waiters;
 use crate::peer::Identity;
 use crate::replica::{
-    Ack, Control, Input, Kind, LogView, Machine, MaxLag, Now, Output, Report, Standing, View,
+    Ack, Control, Input, Kind, Level, LogView, Machine, MaxLag, Now, Output, Report, Standing, View,
 };
 use crate::units::{Epoch, Lsn, Micros, NodeId};
 use crate::wal::{ChainPoint, ControlError, ControlFile, Fsync, Progress, Reserve, SnapshotStore};
@@ -590,7 +590,10 @@ impl Node {
             self.stats.sync_seconds.observe(progress.took.as_secs_f64());
         }
         self.note_room(progress.full.as_deref());
+        let received = self.settings.replies_wait_for() == Some(Level::Received);
         match &progress.failed {
+            // Of a write that is about to be synced nobody has to know.
+            None if !progress.was_sync && self.settings.fsync == Fsync::Always && !received => {}
             None => self.enter([]),
             Some(why) => {
                 tracing::error!("{why}");

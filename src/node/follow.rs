@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::copy;
 use super::driver::{News, Node};
@@ -17,9 +19,13 @@ use super::store::NEVER;
 use super::stream::{StreamEnd, StreamReader, StreamWriter, next, open};
 use crate::keyspace::Keyspace;
 use crate::peer::{self, Follow, Matched, StreamMessage};
-use crate::replica::Input;
+use crate::replica::{Ack, Input, Level};
 use crate::units::{Epoch, Lsn, NodeId};
 use crate::wal::{AppendRawError, ChainPoint, Discarded};
+
+/// How long a word waits for which no reply waits: the next one takes it along. (Three
+/// acknowledgements to a record, and a frame for each release, were half of all system calls.)
+pub(super) const LAZILY: Duration = Duration::from_millis(2);
 
 /// A full standby that has room for less than that does not ask for records.
 const LEAST_ROOM_BYTES: u64 = 16 << 10;
@@ -412,6 +418,19 @@ async fn take_records(
     }
 }
 
+/// Whether a client's reply may be waiting for the new one.
+fn is_waited_for(node: &Node, said: &Ack, ack: &Ack) -> bool {
+    if ack.epoch != said.epoch {
+        return true;
+    }
+    match node.settings.replies_wait_for() {
+        None => false,
+        Some(Level::Received) => ack.received > said.received,
+        Some(Level::Synced) => ack.synced > said.synced,
+        Some(Level::Applied) => ack.synced > said.synced || ack.applied > said.applied,
+    }
+}
+
 async fn send_acks(
     node: &Arc<Node>,
     epoch: Epoch,
@@ -420,11 +439,15 @@ async fn send_acks(
 ) -> Result<(), StreamEnd> {
     let mut acks = node.acks.subscribe();
     acks.mark_changed();
+    let mut said = Ack::default();
+    let mut lazily: Option<Instant> = None;
     loop {
+        let later = lazily.unwrap_or_else(Instant::now);
         tokio::select! {
             changed = acks.changed() => if changed.is_err() {
                 return Ok(());
             },
+            () = tokio::time::sleep_until(later), if lazily.is_some() => {}
             Some(keys) = asks.recv() => {
                 writer.push(epoch, &StreamMessage::Repair { keys })?;
                 writer.flush().await?;
@@ -432,15 +455,20 @@ async fn send_acks(
             }
         }
         let ack = *acks.borrow_and_update();
-        if ack.epoch != epoch {
+        if ack.epoch != epoch || ack == said {
             continue;
         }
-        let said = peer::Ack {
+        let now = Instant::now();
+        if !is_waited_for(node, &said, &ack) && *lazily.get_or_insert(now + LAZILY) > now {
+            continue;
+        }
+        (said, lazily) = (ack, None);
+        let message = peer::Ack {
             received: ack.received,
             synced: ack.synced,
             applied: ack.applied,
         };
-        writer.push(epoch, &StreamMessage::Ack(said))?;
+        writer.push(epoch, &StreamMessage::Ack(message))?;
         writer.flush().await?;
     }
 }

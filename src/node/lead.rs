@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::copy::{lend_snapshot, send_snapshot};
 use super::driver::Node;
+use super::follow::LAZILY;
 use super::mend;
 use super::snapshots::{Elsewhere, Pace};
 use super::stream::{StreamEnd, StreamReader, StreamWriter, next};
@@ -300,9 +302,12 @@ async fn send_records(
     let mut gate = node.gate();
     let mut catch_up = CatchUp::new(node);
     let mut told = Lsn::ZERO;
+    // When to say a release that no records take along.
+    let mut lazily: Option<Instant> = None;
     let mut held: Option<Answer> = None;
     loop {
-        appended.borrow_and_update();
+        // What still gathers behind that goes with the next group.
+        let upto = *appended.borrow_and_update();
         let now = *gate.borrow_and_update();
         if !now.is_primary() || now.epoch != epoch || now.stopping {
             return Ok(());
@@ -312,9 +317,9 @@ async fn send_records(
             writer.push(epoch, &message)?;
             writer.flush().await?;
         }
-        if let Some(chunk) = log_reader.next_chunk(Lsn(u64::MAX), BATCH_BYTES)? {
+        if let Some(chunk) = log_reader.next_chunk(upto, BATCH_BYTES)? {
             let bytes = chunk.bytes.len() as u64;
-            told = now.released;
+            (told, lazily) = (now.released, None);
             let message = StreamMessage::Wal {
                 released: told,
                 records: chunk.bytes,
@@ -326,19 +331,22 @@ async fn send_records(
                 .await;
             continue;
         }
-        if now.released > told {
-            told = now.released;
+        let later = match now.released > told {
+            true => *lazily.get_or_insert_with(|| Instant::now() + LAZILY),
+            false => Instant::now(),
+        };
+        if lazily.is_some() && later <= Instant::now() {
+            (told, lazily) = (now.released, None);
             writer.push(epoch, &StreamMessage::Released { released: told })?;
             writer.flush().await?;
             continue;
         }
         tokio::select! {
             _ = appended.changed() => {}
+            () = tokio::time::sleep_until(later), if lazily.is_some() => continue,
             _ = gate.changed() => {}
             answer = answers.recv(), if held.is_none() => held = answer,
         }
-        // Sessions that are about to append go first: one frame for all of them.
-        tokio::task::yield_now().await;
     }
 }
 
