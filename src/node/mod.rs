@@ -24,6 +24,7 @@ mod fitness;
 mod exposure;
 mod follow;
 mod gate;
+mod gather;
 mod guard;
 mod host;
 mod lag_index;

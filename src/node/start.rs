@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::config::Settings;
 use super::digests;
 use super::driver::{Node, Parts, run_historian, run_persister};
+use super::gather;
 use super::host::{Apart, Host, Seen, Task};
 use super::links;
 use super::mend::Asker;
@@ -345,6 +346,7 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
     let tasks = vec![
         host.spawn(Box::pin(steward::run(Arc::clone(&node), orders_to))),
         host.spawn(Box::pin(steward::apply_released(Arc::clone(&node)))),
+        host.spawn(Box::pin(gather::run(Arc::clone(&node)))),
         host.spawn(Box::pin(snapshots::keep(Arc::clone(&node)))),
         host.spawn(Box::pin(expire(Arc::clone(&node)))),
         host.spawn(Box::pin(scrub::run(Arc::clone(&node)))),

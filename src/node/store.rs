@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuar
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use super::host::Host;
 use super::lag_index::{Behind, LagIndex};
@@ -89,6 +90,8 @@ pub struct Store {
     /// Of the present reign. Locked inside `inner`, and by the driver, each for a moment.
     lag_index: Mutex<LagIndex>,
     random: AtomicU64,
+    /// Sessions have appended records, which are still to be announced.
+    pub(super) appended: Notify,
 }
 
 /// A primary's digest behind a record, which LSN and epoch name: so may be compared whatever reign
@@ -196,6 +199,7 @@ impl Store {
                 replaced: 0,
             }),
             log,
+            appended: Notify::new(),
             applied_lsn: AtomicU64::new(applied.lsn.0),
             exact_from_lsn: AtomicU64::new(exact_from.0),
             lag_index: Mutex::new(LagIndex::new(applied)),
@@ -373,7 +377,7 @@ impl Store {
         drop(inner);
         drop(flushed);
         if after > before {
-            self.log.announce(after);
+            self.appended.notify_one();
         }
         result
     }

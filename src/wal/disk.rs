@@ -30,6 +30,11 @@ pub trait DiskFile: Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Reserves room up to `len`, reading as zeroes.
     fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Whether writing over bytes that were written before takes no new room, and changes nothing
+    /// but them: not where copies are made on write.
+    fn overwrites_in_place(&self) -> bool {
+        false
+    }
     /// Asks the operating system to forget what it keeps of the file in memory, so that the next
     /// read comes from the disk. Only what is synced is forgotten, and not everywhere.
     fn forget_cached(&self) {}
@@ -69,6 +74,10 @@ pub trait Disk: Send + Sync + 'static {
     /// Takes the lock file for this process alone; `WouldBlock` when another has it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>>;
 }
+
+/// As statfs(2) has them.
+const EXT4_MAGIC: u64 = 0xef53;
+const XFS_MAGIC: u64 = 0x5846_5342;
 
 /// Reads a whole file.
 pub fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
@@ -204,6 +213,11 @@ impl DiskFile for RealFile {
             Err(rustix::io::Errno::OPNOTSUPP) => self.0.set_len(len),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn overwrites_in_place(&self) -> bool {
+        let found = rustix::fs::fstatfs(&self.0);
+        found.is_ok_and(|found| [EXT4_MAGIC, XFS_MAGIC].contains(&(found.f_type as u64)))
     }
 
     fn forget_cached(&self) {

@@ -349,9 +349,15 @@ impl Log {
     /// There is something to write, up to here. (A wake-up of the writer is a system call whether it
     /// sleeps or not.)
     pub fn announce(&self, lsn: Lsn) {
+        let waited = {
+            let mut state = self.shared.lock();
+            state.announced = state.announced.max(lsn);
+            // Taken back here: until it runs, each further record would wake it again.
+            std::mem::take(&mut state.writer_waits)
+        };
         match &self.driven {
             Driven::Steps(_) => self.shared.stirred.notify_one(),
-            Driven::Thread(_) if self.shared.lock().writer_waits => self.shared.work.notify_one(),
+            Driven::Thread(_) if waited => self.shared.work.notify_one(),
             Driven::Thread(_) => {}
         }
         // Never backwards: two appenders may come here in either order.
@@ -487,6 +493,7 @@ impl Log {
     /// Waits until the writer has nothing in hand, keeping everybody else out meanwhile.
     pub(super) fn quiesce(&self) -> MutexGuard<'_, State> {
         let mut state = self.shared.lock();
+        state.quiescing += 1;
         self.shared.work.notify_all();
         while state.writer_is_wanted() {
             state = match &self.driven {
@@ -502,6 +509,7 @@ impl Log {
                 }
             };
         }
+        state.quiescing -= 1;
         state
     }
 

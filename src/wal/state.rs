@@ -76,6 +76,10 @@ pub(super) struct State {
     pub(super) writer_busy: bool,
     /// The writer's thread has nothing to do and is to be woken.
     pub(super) writer_waits: bool,
+    /// How many wait for the writer to have nothing in hand.
+    pub(super) quiescing: usize,
+    /// Up to here records are to be written; what is appended behind may gather.
+    pub(super) announced: Lsn,
     /// When the write ended that must be synced before the next one (`Fsync::Always`).
     pub(super) sync_owed: Option<Duration>,
     /// When the last sync ended.
@@ -153,6 +157,8 @@ impl Shared {
             closing: false,
             writer_busy: false,
             writer_waits: false,
+            quiescing: 0,
+            announced: end.lsn,
             sync_owed: None,
             last_sync: clock(),
             history: recovered.history.clone(),
@@ -286,6 +292,12 @@ impl State {
         }
     }
 
+    /// There is something to write, and it has gathered long enough.
+    pub(super) fn has_due(&self) -> bool {
+        let due = self.announced > self.written.lsn || self.closing || self.quiescing > 0;
+        due && self.has_unwritten()
+    }
+
     pub(super) fn has_unwritten(&self) -> bool {
         self.unwritten > 0 || !self.open.is_empty()
     }
@@ -355,6 +367,7 @@ impl State {
         self.open_before = end;
         self.end = end;
         self.written = end;
+        self.announced = end.lsn;
         self.synced = end.lsn;
         self.rewritten += 1;
         if rules.keep(Guard::R4History) {

@@ -67,6 +67,10 @@ impl DiskFile for SimFile {
         Ok(())
     }
 
+    fn overwrites_in_place(&self) -> bool {
+        true
+    }
+
     fn allocate(&self, len: u64) -> io::Result<()> {
         if self.len()? < len {
             self.set_len(len)
