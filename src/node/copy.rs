@@ -24,7 +24,7 @@ use super::repair;
 use super::snapshots::{self, Offered, Pace};
 use super::stats::Stats;
 use super::store::NEVER;
-use super::stream::{StreamEnd, StreamReader, StreamWriter, next, open};
+use super::stream::{StreamEnd, StreamReader, StreamWriter, next, next_within, open, refuse};
 use crate::peer::StreamMessage;
 use crate::units::{Epoch, Lsn, Micros, NodeId};
 use crate::wal::{Reader, SnapshotKey, SnapshotReceiver};
@@ -47,14 +47,6 @@ const OFFER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Between two pieces, of which there are to be fifty a second: who sends them may be frozen.
 const PIECE_PATIENCE: Duration = Duration::from_secs(5);
-
-async fn next_within(
-    patience: Duration,
-    reader: &mut StreamReader,
-) -> Result<(Epoch, StreamMessage), StreamEnd> {
-    let heard = tokio::time::timeout(patience, next(reader)).await;
-    heard.unwrap_or_else(|_| Err(other(format!("nothing came for {} s", patience.as_secs()))))
-}
 
 fn other(error: impl std::fmt::Display) -> StreamEnd {
     StreamEnd::Other(error.to_string())
@@ -89,11 +81,7 @@ pub(super) async fn lend_snapshot(
     writer: &mut StreamWriter,
 ) -> Result<(), StreamEnd> {
     if let Some(reason) = why_not_lend(node, epoch) {
-        let message = StreamMessage::Refused {
-            reason: reason.clone(),
-        };
-        writer.push(epoch, &message)?;
-        writer.flush().await?;
+        refuse(writer, epoch, reason.clone()).await?;
         return Err(StreamEnd::Other(reason));
     }
     let offered = snapshots::for_standby(node, standby, oldest).await;

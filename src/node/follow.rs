@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -16,16 +15,12 @@ use super::repair::{self, Undo};
 use super::reports::{Acknowledged, ExactLoss};
 use super::stats::Stats;
 use super::store::NEVER;
-use super::stream::{StreamEnd, StreamReader, StreamWriter, next, open};
+use super::stream::{LAZILY, StreamEnd, StreamReader, StreamWriter, next, open};
 use crate::keyspace::Keyspace;
 use crate::peer::{self, Follow, Matched, StreamMessage};
 use crate::replica::{Ack, Input, Level};
 use crate::units::{Epoch, Lsn, NodeId};
 use crate::wal::{AppendRawError, ChainPoint, Discarded};
-
-/// How long a word waits for which no reply waits: the next one takes it along. (Three
-/// acknowledgements to a record, and a frame for each release, were half of all system calls.)
-pub(super) const LAZILY: Duration = Duration::from_millis(2);
 
 /// A full standby that has room for less than that does not ask for records.
 const LEAST_ROOM_BYTES: u64 = 16 << 10;
@@ -137,21 +132,21 @@ async fn wait_for_room(node: &Node, primary: NodeId, epoch: Epoch) -> bool {
 
 /// Until this node is to follow someone else, or nobody.
 async fn other_leader(node: &Node, primary: NodeId, epoch: Epoch) {
-    let mut gate = node.gate();
-    let differs = |gate: &super::gate::Gate| gate.following != Some((primary, epoch));
-    // The gate lives as long as the node.
-    let _ = gate.wait_for(differs).await;
+    until_following(node, |following| following != Some((primary, epoch))).await;
 }
 
 /// Until there is someone else to follow.
 async fn next_leader(node: &Node, primary: NodeId, epoch: Epoch) {
-    let mut gate = node.gate();
-    let other = |gate: &super::gate::Gate| {
-        let following = gate.following;
+    until_following(node, |following| {
         following.is_some_and(|following| following != (primary, epoch))
-    };
+    })
+    .await;
+}
+
+async fn until_following(node: &Node, holds: impl Fn(Option<(NodeId, Epoch)>) -> bool) {
+    let mut gate = node.gate();
     // The gate lives as long as the node.
-    let _ = gate.wait_for(other).await;
+    let _ = gate.wait_for(|gate| holds(gate.following)).await;
 }
 
 fn describe(node: &Node) -> Follow {

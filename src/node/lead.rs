@@ -10,10 +10,9 @@ use tokio::time::Instant;
 
 use super::copy::{lend_snapshot, send_snapshot};
 use super::driver::Node;
-use super::follow::LAZILY;
 use super::mend;
 use super::snapshots::{Elsewhere, Pace};
-use super::stream::{StreamEnd, StreamReader, StreamWriter, next};
+use super::stream::{LAZILY, StreamEnd, StreamReader, StreamWriter, next, next_within, refuse};
 use crate::peer::{Follow, Matched, PeerInfo, StreamMessage, frame::MAX_REPAIR_BATCH_BYTES};
 use crate::replica::{Ack, Input, StandbyView};
 use crate::units::{Epoch, Lsn, Micros, NodeId};
@@ -81,11 +80,7 @@ async fn lead(
         follow.node = info.node;
         follow.membership_incarnation = info.membership_incarnation;
         if let Some(reason) = objection(node, epoch, &follow) {
-            let message = StreamMessage::Refused {
-                reason: reason.clone(),
-            };
-            writer.push(epoch, &message)?;
-            writer.flush().await?;
+            refuse(&mut writer, epoch, reason.clone()).await?;
             return Err(StreamEnd::Other(reason));
         }
         if let Some(fork) = common_point(node, &follow) {
@@ -138,11 +133,10 @@ async fn first_words(
     reader: &mut StreamReader,
     copies: bool,
 ) -> Result<(Epoch, StreamMessage), StreamEnd> {
-    if !copies {
-        return next(reader).await;
+    match copies {
+        true => next_within(COPY_PATIENCE, reader).await,
+        false => next(reader).await,
     }
-    let heard = tokio::time::timeout(COPY_PATIENCE, next(reader)).await;
-    heard.unwrap_or_else(|_| Err(StreamEnd::Other("it says no more of its copy".into())))
 }
 
 async fn tell_match(

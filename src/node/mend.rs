@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use super::config::Settings;
 use super::driver::Node;
 use super::host::Host;
-use super::stream::{StreamEnd, StreamWriter, next, open};
+use super::stream::{StreamEnd, StreamWriter, next, open, refuse};
 use crate::peer::{Backoff, StreamMessage};
 use crate::units::{Epoch, Lsn, Micros, NodeId};
 use crate::wal::{ChainPoint, Hole, mend};
@@ -42,9 +42,7 @@ pub(super) async fn answer(
         _ => {
             let oldest = log.oldest().lsn.next();
             let reason = format!("it holds LSN {oldest} to {end}");
-            writer.push(epoch, &StreamMessage::Refused { reason })?;
-            writer.flush().await?;
-            return Ok(());
+            return refuse(writer, epoch, reason).await;
         }
     };
     writer.push(epoch, &StreamMessage::Chain(reader.position()))?;

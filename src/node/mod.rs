@@ -6,6 +6,7 @@
 //! | control-writer | makes control state durable |
 //! | control (a runtime of its own) | heartbeats, votes, timers, own health |
 //! | steward | begins and ends reigns, follows a primary |
+//! | gatherer | announces what sessions append, once a turn brings no more |
 //! | applier | makes released records visible on a standby |
 //! | one task per stream | ships records, takes acknowledgements |
 //! | historian | writes reports |

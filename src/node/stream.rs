@@ -20,6 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Longest time that a stream's bytes may stay unacknowledged.
 const STREAM_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a word waits for which no reply waits: the next one takes it along. (Three
+/// acknowledgements to a record, and a frame for each release, were half of all system calls.)
+pub(super) const LAZILY: Duration = Duration::from_millis(2);
+
 /// Why a stream ended.
 #[derive(Debug, Error)]
 pub(super) enum StreamEnd {
@@ -51,6 +55,26 @@ pub(super) async fn next(reader: &mut StreamReader) -> Result<(Epoch, StreamMess
         }
         None => Err(StreamEnd::Other("the other side closed the stream".into())),
     }
+}
+
+/// As [`next`], for at most so long.
+pub(super) async fn next_within(
+    patience: Duration,
+    reader: &mut StreamReader,
+) -> Result<(Epoch, StreamMessage), StreamEnd> {
+    let heard = tokio::time::timeout(patience, next(reader)).await;
+    let silent = || format!("nothing came for {} s", patience.as_secs());
+    heard.unwrap_or_else(|_| Err(StreamEnd::Other(silent())))
+}
+
+/// Says no, and why.
+pub(super) async fn refuse(
+    writer: &mut StreamWriter,
+    epoch: Epoch,
+    reason: String,
+) -> Result<(), StreamEnd> {
+    writer.push(epoch, &StreamMessage::Refused { reason })?;
+    Ok(writer.flush().await?)
 }
 
 /// Opens a stream to another data node.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::disk::{DiskFile, ask_room};
+use super::disk::{DiskFile, ask_room, remove_if_there};
 use super::guard::Guard;
 use super::log::{Log, LogClosed};
 use super::record::{ChainPoint, Kind, records};
@@ -210,10 +210,7 @@ impl Log {
             disk.remove(&segment.path)?;
         }
         while let Some(path) = state.superfluous.back() {
-            match disk.remove(path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                removed => removed?,
-            }
+            remove_if_there(disk, path)?;
             state.superfluous.pop_back();
         }
         disk.sync_dir(&self.shared.dir.join("wal"))

@@ -29,7 +29,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::disk::Disk;
+use super::disk::{Disk, remove_if_there};
 use super::guard::{Guard, Rules};
 use super::record::{self, ChainPoint, Kind, RecordError, Stamp};
 use super::recover::{OpenError, Recovered};
@@ -463,11 +463,8 @@ impl Log {
         let Some(path) = self.shared.lock().superfluous.front().cloned() else {
             return Ok(false);
         };
-        match self.shared.disk.remove(&path) {
-            // It went before, and that was not known to be durable.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            removed => removed?,
-        }
+        // It may have gone before, and that was not known to be durable.
+        remove_if_there(self.shared.disk.as_ref(), &path)?;
         self.shared.disk.sync_dir(&self.shared.dir.join("wal"))?;
         self.shared.lock().superfluous.retain(|left| *left != path);
         Ok(true)

@@ -157,7 +157,11 @@ impl Elsewhere {
 
 impl Drop for Elsewhere {
     fn drop(&mut self) {
-        self.node.desk.elsewhere().remove(&self.standby);
+        let mut elsewhere = self.node.desk.elsewhere();
+        // A newer stream of the same standby may have put its own in this one's place.
+        if elsewhere.get(&self.standby) == Some(&self.oldest) {
+            elsewhere.remove(&self.standby);
+        }
     }
 }
 
