@@ -4,7 +4,7 @@ use hashbrown::HashTable;
 
 use super::digest::entry_digest;
 use super::effects::EffectIter;
-use super::tables::Entry;
+use super::entry::Entry;
 use super::{Effect, EffectError, Effects, Keyspace};
 use crate::units::{Lsn, Millis};
 

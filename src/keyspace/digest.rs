@@ -5,12 +5,12 @@
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::tables::Entry;
+use super::entry::Entry;
 
 /// `xxh3(expiry as 8 bytes little-endian, seed = xxh3(value, seed = xxh3(key)))`, the expiry in
 /// milliseconds since 1970, 0 for none.
 pub(super) fn entry_digest(entry: &Entry) -> u64 {
-    let of_value = xxh3_64_with_seed(&entry.value, xxh3_64(&entry.key));
+    let of_value = xxh3_64_with_seed(entry.value(), xxh3_64(entry.key()));
     let expiry = entry.expire_at().map_or(0, |at| at.0);
     xxh3_64_with_seed(&expiry.to_le_bytes(), of_value)
 }

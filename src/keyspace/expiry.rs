@@ -65,11 +65,11 @@ impl Keyspace {
         let expired = self.expiries.by_time.range(..(now.0, 0));
         let entries = expired.flat_map(|(at, hash)| {
             let same_time =
-                move |entry: &&super::tables::Entry| entry.expire_at() == Some(Millis(*at));
+                move |entry: &&super::entry::Entry| entry.expire_at() == Some(Millis(*at));
             self.tables.with_hash(*hash).filter(same_time)
         });
         for entry in entries.take(limit) {
-            effects.push(Effect::Del { key: &entry.key });
+            effects.push(Effect::Del { key: entry.key() });
         }
         effects
     }

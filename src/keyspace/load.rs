@@ -12,8 +12,9 @@ use thiserror::Error;
 
 use super::digest::entry_digest;
 use super::effects::EffectIter;
+use super::entry::Entry;
 use super::expiry::ExpiryIndex;
-use super::tables::{Entry, TABLES, Tables, insert_into, reserve_in, table_of};
+use super::tables::{TABLES, Tables, insert_into, reserve_in, table_of};
 use super::{Effect, EffectError, Keyspace};
 
 const GROUPS: usize = 64;

@@ -17,6 +17,7 @@
 mod apply;
 mod digest;
 mod effects;
+mod entry;
 mod expiry;
 mod load;
 mod pending;
@@ -109,6 +110,6 @@ impl Keyspace {
     /// compare states and must not judge them by a clock.
     pub fn stored(&self, key: &[u8]) -> Option<(bytes::Bytes, Option<Millis>)> {
         let entry = self.tables.find(self.tables.hash(key), key)?;
-        Some((entry.value.clone(), entry.expire_at()))
+        Some((entry.shared(..), entry.expire_at()))
     }
 }

@@ -54,7 +54,7 @@ impl Keyspace {
         let effect = match self.tables.find(self.tables.hash(key), key) {
             Some(entry) => Effect::Set {
                 key,
-                value: &entry.value,
+                value: entry.value(),
                 expire_at: entry.expire_at(),
             },
             None => Effect::Del { key },

@@ -25,10 +25,10 @@ impl Planner<'_> {
             }
             last = Some(entry.hash);
             let matches = scan.pattern.as_ref().is_none_or(|pattern| {
-                &pattern[..] == b"*" || glob_matches(pattern, &entry.key, false)
+                &pattern[..] == b"*" || glob_matches(pattern, entry.key(), false)
             });
             if matches && !self.sees_expired(entry) {
-                found.push(Reply::bulk(&entry.key));
+                found.push(Reply::bulk(entry.key()));
             }
         }
         if scan

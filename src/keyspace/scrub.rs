@@ -6,6 +6,7 @@
 //! million.
 
 use super::Keyspace;
+use super::entry::Entry;
 use super::tables::TABLES;
 
 impl Keyspace {
@@ -31,12 +32,12 @@ impl Keyspace {
         let Some(entry) = self.tables.find_mut(hash, key) else {
             return false;
         };
-        let mut value = entry.value.to_vec();
+        let mut value = entry.value().to_vec();
         let Some(byte) = value.first_mut() else {
             return false;
         };
         *byte ^= 0x10;
-        entry.value = value.into();
+        *entry = Entry::new(hash, key, &value, entry.expire_at());
         true
     }
 }

@@ -6,63 +6,15 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use bytes::Bytes;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
 use super::digest::entry_digest;
-use crate::units::Millis;
+use super::entry::Entry;
 
 /// The number of tables is two to this power.
 const TABLE_BITS: u32 = 12;
 pub(super) const TABLES: usize = 1 << TABLE_BITS;
-
-/// One key. 64 bytes, a cache line, besides the key's and the value's own.
-#[derive(Debug)]
-pub(super) struct Entry {
-    /// The key's position: growing a table needs no look at the keys, and SCAN sorts by it.
-    pub(super) hash: u64,
-    /// Milliseconds since 1970; 0 for none.
-    expire_at_ms: u64,
-    pub(super) key: Box<[u8]>,
-    /// Shared with replies on their way out, so that a large value is not copied under the lock.
-    pub(super) value: Bytes,
-}
-
-/// Bytes of the allocations around a key and a value, roughly.
-const ALLOCATION_BYTES: usize = 32;
-
-impl Entry {
-    /// Copies key and value into allocations of their own.
-    pub(super) fn new(hash: u64, key: &[u8], value: &[u8], expire_at: Option<Millis>) -> Self {
-        let mut entry = Entry {
-            hash,
-            expire_at_ms: 0,
-            key: key.into(),
-            value: Bytes::copy_from_slice(value),
-        };
-        entry.set_expire_at(expire_at);
-        entry
-    }
-
-    pub(super) fn expire_at(&self) -> Option<Millis> {
-        (self.expire_at_ms > 0).then_some(Millis(self.expire_at_ms))
-    }
-
-    pub(super) fn set_expire_at(&mut self, expire_at: Option<Millis>) {
-        self.expire_at_ms = expire_at.map_or(0, |at| at.0);
-    }
-
-    /// As in Redis, a key is still there in the millisecond it expires at.
-    pub(super) fn is_expired(&self, now: Millis) -> bool {
-        self.expire_at_ms > 0 && now.0 > self.expire_at_ms
-    }
-
-    /// Bytes of key and value.
-    pub(super) fn bytes(&self) -> usize {
-        self.key.len() + self.value.len() + ALLOCATION_BYTES
-    }
-}
 
 /// All tables, and the seed of their hash.
 pub(super) struct Tables {
@@ -105,7 +57,7 @@ pub(super) fn table_of(hash: u64) -> usize {
 
 /// Adds `entry` to the table that is its, or puts it in place of the one with its key.
 pub(super) fn insert_into(table: &mut HashTable<Entry>, entry: Entry) -> Option<Entry> {
-    let same = |other: &Entry| other.hash == entry.hash && other.key == entry.key;
+    let same = |other: &Entry| other.hash == entry.hash && other.key() == entry.key();
     match table.entry(slot_hash(entry.hash), same, |entry| slot_hash(entry.hash)) {
         Slot::Occupied(mut slot) => Some(std::mem::replace(slot.get_mut(), entry)),
         Slot::Vacant(slot) => {
@@ -139,14 +91,14 @@ impl Tables {
     pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<&Entry> {
         let table = self.tables.get(table_of(hash))?;
         table.find(slot_hash(hash), |entry| {
-            entry.hash == hash && *entry.key == *key
+            entry.hash == hash && entry.key() == key
         })
     }
 
     pub(super) fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut Entry> {
         let table = self.tables.get_mut(table_of(hash))?;
         table.find_mut(slot_hash(hash), |entry| {
-            entry.hash == hash && *entry.key == *key
+            entry.hash == hash && entry.key() == key
         })
     }
 
@@ -199,7 +151,7 @@ impl Tables {
 
     pub(super) fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
         let table = self.tables.get_mut(table_of(hash))?;
-        let same = |entry: &Entry| entry.hash == hash && *entry.key == *key;
+        let same = |entry: &Entry| entry.hash == hash && entry.key() == key;
         let slot = table.find_entry(slot_hash(hash), same).ok()?;
         self.len -= 1;
         Some(slot.remove().0)

@@ -13,13 +13,9 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::effects::push_effect;
-use super::tables::Entry;
+use super::entry::{Entry, SHARED_BYTES};
 use super::{Effect, Keyspace};
 use crate::units::Millis;
-
-/// Values up to this many bytes are copied. (A reference to a value costs an allocation the first
-/// time, and 24 bytes for as long as the value lives: more than most values have.)
-const COPIED_VALUE_BYTES: usize = 4 << 10;
 
 /// How far a walk has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,7 +68,7 @@ pub struct WalkBatch {
 impl WalkBatch {
     /// An empty batch with room for `limit`, so that none has to be found under the lock.
     pub fn with_room(limit: WalkLimit) -> WalkBatch {
-        let mut copied = Vec::with_capacity(limit.bytes + COPIED_VALUE_BYTES);
+        let mut copied = Vec::with_capacity(limit.bytes + SHARED_BYTES);
         // Written to once: under the lock, the first touch of each page was a fault.
         copied.resize(copied.capacity(), 1);
         copied.clear();
@@ -93,11 +89,11 @@ impl WalkBatch {
     }
 
     fn take(&mut self, entry: &Entry) {
-        let key = self.copy(&entry.key);
-        let value = if entry.value.len() <= COPIED_VALUE_BYTES {
-            Value::Copied(self.copy(&entry.value))
+        let key = self.copy(entry.key());
+        let value = if entry.value().len() < SHARED_BYTES {
+            Value::Copied(self.copy(entry.value()))
         } else {
-            Value::Shared(entry.value.clone())
+            Value::Shared(entry.shared(..))
         };
         self.entries.push(Taken {
             key,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Planner;
 use crate::command::{LongDouble, parse_integer};
-use crate::keyspace::tables::Entry;
+use crate::keyspace::entry::Entry;
 use crate::resp::Reply;
 
 const ZERO: &[u8] = b"0";
@@ -12,7 +12,7 @@ const ZERO: &[u8] = b"0";
 impl Planner<'_> {
     pub(super) fn increment(&mut self, key: &[u8], by: i64) -> Reply {
         let entry = self.find(key);
-        let old: &[u8] = entry.map_or(ZERO, |entry| &entry.value);
+        let old: &[u8] = entry.map_or(ZERO, |entry| entry.value());
         let Some(old) = parse_integer(old) else {
             return Reply::error("ERR value is not an integer or out of range");
         };
@@ -27,7 +27,7 @@ impl Planner<'_> {
 
     pub(super) fn increment_float(&mut self, key: &[u8], by: Option<LongDouble>) -> Reply {
         let entry = self.find(key);
-        let old = LongDouble::parse(entry.map_or(ZERO, |entry| &entry.value));
+        let old = LongDouble::parse(entry.map_or(ZERO, |entry| entry.value()));
         let (Some(old), Some(by)) = (old, by) else {
             return Reply::error("ERR value is not a valid float");
         };

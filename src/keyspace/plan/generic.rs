@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Planner, count};
 use crate::command::{ExpireCommand, TtlForm, glob_matches, invalid_expire_time};
 use crate::keyspace::Effect;
-use crate::keyspace::tables::Entry;
+use crate::keyspace::entry::Entry;
 use crate::resp::Reply;
 use crate::units::Millis;
 
@@ -45,7 +45,7 @@ impl Planner<'_> {
         }
         match u64::try_from(at) {
             Ok(at) if at > self.now.0 => self.change_expiry(entry, Some(Millis(at))),
-            _ => self.effects.push(Effect::Del { key: &entry.key }),
+            _ => self.effects.push(Effect::Del { key: entry.key() }),
         }
         Reply::Integer(1)
     }
@@ -54,7 +54,7 @@ impl Planner<'_> {
     pub(super) fn change_expiry(&mut self, entry: &Entry, expire_at: Option<Millis>) {
         if entry.expire_at() != expire_at {
             self.effects.push(Effect::Expire {
-                key: &entry.key,
+                key: entry.key(),
                 expire_at,
             });
         }
@@ -107,10 +107,10 @@ impl Planner<'_> {
         self.sees_all();
         let keyspace = self.keyspace;
         let matching = keyspace.tables.iter().filter(|entry| {
-            (pattern == b"*" || glob_matches(pattern, &entry.key, false))
+            (pattern == b"*" || glob_matches(pattern, entry.key(), false))
                 && !self.sees_expired(entry)
         });
-        Reply::Array(matching.map(|entry| Reply::bulk(&entry.key)).collect())
+        Reply::Array(matching.map(|entry| Reply::bulk(entry.key())).collect())
     }
 
     /// Each key is as likely as any other. An expired one is passed over for the next.
@@ -124,7 +124,7 @@ impl Planner<'_> {
         if let Some(entry) = keyspace.tables.nth(start)
             && !self.sees_expired(entry)
         {
-            return Reply::bulk(&entry.key);
+            return Reply::bulk(entry.key());
         }
         let tables = &keyspace.tables;
         let others = tables
@@ -133,7 +133,7 @@ impl Planner<'_> {
             .chain(tables.iter().take(start));
         for entry in others {
             if !self.sees_expired(entry) {
-                return Reply::bulk(&entry.key);
+                return Reply::bulk(entry.key());
             }
         }
         Reply::Null

@@ -11,7 +11,7 @@ mod strings;
 
 use bytes::Bytes;
 
-use super::tables::Entry;
+use super::entry::Entry;
 use super::{Effect, Effects, Keyspace};
 use crate::command::KeyCommand;
 use crate::resp::Reply;
@@ -69,7 +69,7 @@ impl<'a> Planner<'a> {
             KeyCommand::MSet { pairs } => self.set_all(pairs),
             KeyCommand::MSetNx { pairs } => self.set_all_if_missing(pairs),
             KeyCommand::Append { key, value } => self.append(key, value),
-            KeyCommand::StrLen { key } => count(self.find(key).map_or(0, |e| e.value.len())),
+            KeyCommand::StrLen { key } => count(self.find(key).map_or(0, |e| e.value().len())),
             KeyCommand::GetRange { key, start, end } => self.get_range(key, *start, *end),
             KeyCommand::SetRange { key, offset, value } => self.set_range(key, *offset, value),
             KeyCommand::IncrBy { key, by } => self.increment(key, *by),
@@ -118,7 +118,7 @@ impl<'a> Planner<'a> {
     pub(super) fn sees_expired(&mut self, entry: &Entry) -> bool {
         let expired = entry.is_expired(self.now);
         if expired {
-            self.effects.push(Effect::Del { key: &entry.key });
+            self.effects.push(Effect::Del { key: entry.key() });
         }
         expired
     }
@@ -141,7 +141,7 @@ impl<'a> Planner<'a> {
 
     fn get(&mut self, key: &Bytes) -> Reply {
         self.find(key)
-            .map_or(Reply::Null, |entry| Reply::Bulk(entry.value.clone()))
+            .map_or(Reply::Null, |entry| Reply::Bulk(entry.shared(..)))
     }
 }
 

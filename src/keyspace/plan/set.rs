@@ -7,7 +7,7 @@ use crate::command::{
     GetExCommand, GetExExpiry, SetCommand, SetCondition, SetExpiry, SetReply, invalid_expire_time,
 };
 use crate::keyspace::Effect;
-use crate::keyspace::tables::Entry;
+use crate::keyspace::entry::Entry;
 use crate::resp::Reply;
 use crate::units::Millis;
 
@@ -29,7 +29,7 @@ impl Planner<'_> {
             SetCondition::Always => true,
             SetCondition::IfMissing => old.is_none(),
             SetCondition::IfExists => old.is_some(),
-            SetCondition::IfEqual(wanted) => old.is_some_and(|old| old.value == wanted),
+            SetCondition::IfEqual(wanted) => old.is_some_and(|old| old.value() == &wanted[..]),
         };
         if stored {
             let kept = old.and_then(Entry::expire_at);
@@ -41,9 +41,7 @@ impl Planner<'_> {
             self.put_until(&set.key, &set.value, expire_at);
         }
         match (set.reply, stored) {
-            (SetReply::OldValue, _) => {
-                old.map_or(Reply::Null, |old| Reply::Bulk(old.value.clone()))
-            }
+            (SetReply::OldValue, _) => old.map_or(Reply::Null, |old| Reply::Bulk(old.shared(..))),
             (SetReply::Count, stored) => Reply::Integer(i64::from(stored)),
             (SetReply::Ok, true) => Reply::OK,
             (SetReply::Ok, false) => Reply::Null,
@@ -74,13 +72,13 @@ impl Planner<'_> {
                 None => return invalid_expire_time("getex"),
                 Some(at) if at <= self.now => {
                     self.effects.push(Effect::Del { key: &get.key });
-                    return Reply::Bulk(entry.value.clone());
+                    return Reply::Bulk(entry.shared(..));
                 }
                 at => at,
             },
         };
         self.change_expiry(entry, expire_at);
-        Reply::Bulk(entry.value.clone())
+        Reply::Bulk(entry.shared(..))
     }
 
     pub(super) fn get_del(&mut self, key: &Bytes) -> Reply {
@@ -88,7 +86,7 @@ impl Planner<'_> {
             return Reply::Null;
         };
         self.effects.push(Effect::Del { key });
-        Reply::Bulk(entry.value.clone())
+        Reply::Bulk(entry.shared(..))
     }
 
     /// Every pair is set, its expiry removed. No key is looked at.

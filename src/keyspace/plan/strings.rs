@@ -2,7 +2,7 @@
 
 use super::{Planner, count};
 use crate::command::MAX_STRING_BYTES;
-use crate::keyspace::tables::Entry;
+use crate::keyspace::entry::Entry;
 use crate::resp::Reply;
 
 const TOO_LONG: Reply =
@@ -15,13 +15,13 @@ impl Planner<'_> {
             self.put(key, tail, None);
             return count(tail.len());
         };
-        if entry.value.len() + tail.len() > MAX_STRING_BYTES {
+        if entry.value().len() + tail.len() > MAX_STRING_BYTES {
             return TOO_LONG;
         }
         if !tail.is_empty() {
-            self.put(key, &[&entry.value, tail].concat(), entry.expire_at());
+            self.put(key, &[entry.value(), tail].concat(), entry.expire_at());
         }
-        count(entry.value.len() + tail.len())
+        count(entry.value().len() + tail.len())
     }
 
     /// Both ends inclusive; negative ones count from the end.
@@ -29,7 +29,7 @@ impl Planner<'_> {
         let Some(entry) = self.find(key) else {
             return Reply::text("");
         };
-        let length = entry.value.len() as i64;
+        let length = entry.value().len() as i64;
         if length == 0 || start < 0 && end < 0 && start > end {
             return Reply::text("");
         }
@@ -38,13 +38,13 @@ impl Planner<'_> {
         if start > end {
             return Reply::text("");
         }
-        Reply::Bulk(entry.value.slice(start as usize..=end as usize))
+        Reply::Bulk(entry.shared(start as usize..=end as usize))
     }
 
     /// Pads with zero bytes up to the offset.
     pub(super) fn set_range(&mut self, key: &[u8], offset: u64, patch: &[u8]) -> Reply {
         let entry = self.find(key);
-        let old: &[u8] = entry.map_or(&[], |entry| &entry.value);
+        let old: &[u8] = entry.map_or(&[], |entry| entry.value());
         if patch.is_empty() {
             return count(old.len());
         }
