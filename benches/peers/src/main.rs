@@ -20,15 +20,17 @@ mod quiet;
 mod report;
 mod requirements;
 mod ring;
+mod scale;
 mod servers;
 mod svg;
 mod systems;
+mod trouble;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use understudy::cli::text::one_line;
 
 use cells::{Line, Pressure};
@@ -75,6 +77,17 @@ struct Args {
     /// Draw the medians into this file
     #[arg(long, value_name = "FILE", default_value = "ring.svg")]
     svg: PathBuf,
+    /// Something else than the ring
+    #[command(subcommand)]
+    other: Option<Other>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// What keys, values, clients, pipelines, standbys, replay and catching up cost as they grow
+    Scale(scale::Args),
+    /// Latency under trouble, restarts and catching up, beside Redis
+    Trouble(trouble::Args),
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -86,7 +99,13 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn main() -> ExitCode {
-    match ring::run(&Args::parse()) {
+    let args = Args::parse();
+    let done = match &args.other {
+        None => ring::run(&args),
+        Some(Other::Scale(scale)) => scale::run(&args.binary, scale),
+        Some(Other::Trouble(trouble)) => trouble::run(&args.binary, trouble),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", one_line(&error));

@@ -12,7 +12,7 @@ use crate::proc_table::ProcTable;
 const DISTURBING_OTHERS_CORES: f64 = 0.3;
 /// The same for everything that is not the ring's. The kernel's threads that sync for the measured
 /// servers are in this figure, so the line is drawn higher.
-const DISTURBING_FOREIGN_CORES: f64 = 0.5;
+pub const DISTURBING_FOREIGN_CORES: f64 = 0.5;
 
 /// What one load is.
 #[derive(Clone, Copy, Debug)]

@@ -27,15 +27,20 @@ pub fn check(systems: &[SystemKind], binary: &Path, folder: &Path) -> anyhow::Re
             program.display()
         );
     }
+    check_room(folder, NEEDED_BYTES)
+}
+
+/// An error if the file system of `folder` has less room than that.
+pub fn check_room(folder: &Path, needed_bytes: u64) -> anyhow::Result<()> {
     let room = rustix::fs::statvfs(folder)
         .with_context(|| format!("cannot look at {}", folder.display()))?;
     let free = room.f_bavail * room.f_frsize;
     anyhow::ensure!(
-        free >= NEEDED_BYTES,
-        "{} has {} GiB free, and the ring wants {}; choose another folder with --dir",
+        free >= needed_bytes,
+        "{} has {} GiB free, and this run wants {}; choose another folder with --dir",
         folder.display(),
         free >> 30,
-        NEEDED_BYTES >> 30
+        needed_bytes.div_ceil(1 << 30)
     );
     Ok(())
 }

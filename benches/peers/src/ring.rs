@@ -24,13 +24,13 @@ use crate::requirements;
 use crate::systems::{self, SetUp, System};
 
 /// Longest warm-up of a cell; a shorter measurement has a shorter one.
-const WARM_UP: Duration = Duration::from_millis(500);
+pub const WARM_UP: Duration = Duration::from_millis(500);
 /// How long a load may take beyond its length: a server that hangs is an error, not a wait.
-const LOAD_PATIENCE: Duration = Duration::from_secs(30);
+pub const LOAD_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a system may take to be filled.
-const FILL_PATIENCE: Duration = Duration::from_secs(900);
+pub const FILL_PATIENCE: Duration = Duration::from_secs(900);
 /// How long servers may take to come to rest before a measurement; it is marked if they do not.
-const QUIET_PATIENCE: Duration = Duration::from_secs(20);
+pub const QUIET_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs the ring as the flags say.
 pub fn run(args: &Args) -> anyhow::Result<()> {

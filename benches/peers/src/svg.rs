@@ -14,7 +14,7 @@ const BAR_WIDTH: f64 = 470.0;
 const ROW: f64 = 20.0;
 const PANEL_HEAD: f64 = 40.0;
 const TOP: f64 = 70.0;
-const WROTE: &str = "writing to a String cannot fail";
+pub const WROTE: &str = "writing to a String cannot fail";
 
 /// The whole document.
 pub fn draw(results: &Results, cells: &[Cell]) -> String {
@@ -31,11 +31,7 @@ pub fn draw(results: &Results, cells: &[Cell]) -> String {
         y = panel(&mut body, y, shape, &rows);
     }
     let height = y + 20.0;
-    let mut svg = format!(
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" font-family="system-ui, sans-serif" font-size="12" fill="#222">
-<rect width="{WIDTH}" height="{height}" fill="#fff"/>
-"##
-    );
+    let mut svg = begin(WIDTH, height);
     text(
         &mut svg,
         16.0,
@@ -123,12 +119,23 @@ fn colour(line: Line) -> &'static str {
     }
 }
 
-fn text(svg: &mut String, x: f64, y: f64, more: &str, words: &str) {
+/// A document of this size, with nothing on it yet and without its end.
+pub fn begin(width: f64, height: f64) -> String {
+    format!(
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-family="system-ui, sans-serif" font-size="12" fill="#222">
+<rect width="{width}" height="{height}" fill="#fff"/>
+"##
+    )
+}
+
+/// Writes words at a place; `more` are attributes.
+pub fn text(svg: &mut String, x: f64, y: f64, more: &str, words: &str) {
     let words = escape(words);
     writeln!(svg, r#"<text x="{x:.1}" y="{y:.1}" {more}>{words}</text>"#).expect(WROTE);
 }
 
-fn escape(text: &str) -> String {
+/// Words as they may stand inside of an element.
+pub fn escape(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     text.replace('>', "&gt;").replace(char::is_control, " ")
 }

@@ -16,6 +16,7 @@ use crate::floor::Floor;
 use crate::measure::Measured;
 use crate::svg;
 
+pub use shows::{Aim, Verdict, text as aims};
 pub use summary::{Cell, cells};
 
 /// What was asked for.
@@ -142,7 +143,8 @@ pub fn publish(results: &Results, json_file: &Path, svg_file: &Path) -> anyhow::
     write(svg_file, &svg::draw(results, &cells))
 }
 
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+/// Writes one of the files that a run leaves.
+pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     eprintln!("wrote {}", path.display());
     Ok(())

@@ -27,10 +27,13 @@ enum Against {
     Floor,
 }
 
+/// What a ratio should be.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Aim {
+pub enum Aim {
+    /// As much, or more.
     AtLeast(f64),
+    /// As much, or less.
     AtMost(f64),
 }
 
@@ -181,7 +184,14 @@ fn figures(rounds: &[&Measured], figure: Figure) -> Vec<f64> {
 }
 
 impl Verdict {
-    fn new(what: String, ours: &[f64], theirs: &[f64], aim: Aim, void: Option<String>) -> Verdict {
+    /// Of one figure each round of both; `void`: why it decides nothing.
+    pub fn new(
+        what: String,
+        ours: &[f64],
+        theirs: &[f64],
+        aim: Aim,
+        void: Option<String>,
+    ) -> Verdict {
         let middle = |figures: &[f64]| median(figures.iter().copied());
         let ratio = middle(ours).zip(middle(theirs)).map(|(a, b)| a / b);
         let ratio = ratio.filter(|ratio| ratio.is_finite());

@@ -2,10 +2,10 @@
 
 mod etcd;
 mod etcd_messages;
-mod ours;
+pub mod ours;
 mod postgres;
-mod redis;
-mod resp;
+pub mod redis;
+pub mod resp;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -23,7 +23,11 @@ pub struct Ours {
 impl Ours {
     /// Starts it and waits until the standby streams.
     pub fn start(kind: SystemKind, set_up: SetUp<'_>, folder: &Path) -> anyhow::Result<Ours> {
-        let plan = plan(kind);
+        Ours::start_plan(plan(kind), set_up, folder)
+    }
+
+    /// The same for a cluster of any shape.
+    pub fn start_plan(plan: Plan, set_up: SetUp<'_>, folder: &Path) -> anyhow::Result<Ours> {
         let folder = Folder::create(Some(folder), &plan.name)?;
         let mut cluster = LocalCluster::prepare(set_up.binary, plan, folder)?;
         cluster.start_all()?;
@@ -37,15 +41,21 @@ impl Ours {
 
     /// The primary's number, all its standbys streaming. A takeover in between is no harm: the next
     /// load goes to the winner.
-    fn primary(&mut self) -> anyhow::Result<u32> {
+    pub fn primary(&mut self) -> anyhow::Result<u32> {
         let interrupt = &self.interrupt;
         self.cluster
             .wait_ready(START_PATIENCE, || interrupt.check())
     }
 
-    fn address(&mut self) -> anyhow::Result<SocketAddr> {
+    /// Where clients reach the primary.
+    pub fn address(&mut self) -> anyhow::Result<SocketAddr> {
         let primary = self.primary()?;
         Ok(self.cluster.client_addr(primary)?)
+    }
+
+    /// Its processes, to kill and start one by one.
+    pub fn cluster(&mut self) -> &mut LocalCluster {
+        &mut self.cluster
     }
 }
 

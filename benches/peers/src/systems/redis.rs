@@ -65,7 +65,9 @@ impl Redis {
     }
 }
 
-fn start_server(
+/// Starts one redis-server with its data in `folder/name`, which may be there from before: a replica
+/// where a primary is named. It is ended with SIGKILL.
+pub fn start_server(
     folder: &Path,
     name: &str,
     address: SocketAddr,
@@ -73,7 +75,7 @@ fn start_server(
     rewrite: bool,
 ) -> anyhow::Result<Server> {
     let data = folder.join(name);
-    std::fs::create_dir(&data).with_context(|| format!("cannot create {}", data.display()))?;
+    std::fs::create_dir_all(&data).with_context(|| format!("cannot create {}", data.display()))?;
     let mut command = command_as(None, Path::new("redis-server"), true);
     command
         .args(["--bind", "127.0.0.1", "--daemonize", "no"])
@@ -93,7 +95,8 @@ fn start_server(
     Server::start(name, command, log, Signal::KILL)
 }
 
-async fn answers(address: SocketAddr) -> anyhow::Result<bool> {
+/// Whether a server answers there.
+pub async fn answers(address: SocketAddr) -> anyhow::Result<bool> {
     let reply = resp::ask(address, &[b"PING"]).await?;
     Ok(reply_bytes(&reply) == Some(b"PONG"))
 }

@@ -1,6 +1,7 @@
 //! What Redis and understudy have in common: the protocol, and so the client.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use anyhow::Context as _;
 use understudy::cli::load::connection::Connection;
@@ -43,17 +44,42 @@ pub async fn run(
     Ok(result?)
 }
 
-/// Writes all keys, in order, in batches, then checks their number.
+/// Writes all keys, in order, then checks their number.
 pub async fn fill(address: SocketAddr, keys: u64, value_bytes: usize) -> anyhow::Result<()> {
-    const BATCH: u64 = 1000;
+    write(address, 0..keys, keys, value_bytes).await?;
+    has(address, keys).await
+}
+
+/// An error unless the server holds so many keys.
+pub async fn has(address: SocketAddr, keys: u64) -> anyhow::Result<()> {
+    let size = ask(address, &[b"DBSIZE"]).await?;
+    anyhow::ensure!(
+        size == Reply::Integer(keys as i64),
+        "{address} holds {size:?} keys after {keys} were written"
+    );
+    Ok(())
+}
+
+/// Makes the writes of these numbers, in batches: all keys in order, again and again.
+pub async fn write(
+    address: SocketAddr,
+    numbers: Range<u64>,
+    keys: u64,
+    value_bytes: usize,
+) -> anyhow::Result<()> {
+    /// Requests sent before their replies are read, at most.
+    const BATCH_REQUESTS: u64 = 1000;
+    /// Bytes of values, at most, or one value.
+    const BATCH_BYTES: u64 = 1 << 20;
+    let most = (BATCH_BYTES / value_bytes.max(1) as u64).clamp(1, BATCH_REQUESTS);
     let mut connection = Connection::open(address).await?;
     let value = value(value_bytes);
     let mut requests = bytes::BytesMut::new();
-    for first in (0..keys).step_by(BATCH as usize) {
-        let batch = first..keys.min(first + BATCH);
+    for first in numbers.clone().step_by(most as usize) {
+        let batch = first..numbers.end.min(first + most);
         requests.clear();
         for number in batch.clone() {
-            encode_request(&[b"SET", &key(number), &value], &mut requests);
+            encode_request(&[b"SET", &key(number % keys), &value], &mut requests);
         }
         connection.send(&requests).await?;
         for _ in batch {
@@ -62,11 +88,6 @@ pub async fn fill(address: SocketAddr, keys: u64, value_bytes: usize) -> anyhow:
             }
         }
     }
-    let size = connection.ask(&[b"DBSIZE"]).await?;
-    anyhow::ensure!(
-        size == Reply::Integer(keys as i64),
-        "{address} holds {size:?} keys after {keys} were written"
-    );
     Ok(())
 }
 
