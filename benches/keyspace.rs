@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use understudy::command::{Command, KeyCommand};
-use understudy::keyspace::Keyspace;
+use understudy::keyspace::{HashSeed, Keyspace};
 use understudy::resp::Request;
 use understudy::units::{Lsn, Millis};
 
@@ -41,7 +41,7 @@ fn keyspace(c: &mut Criterion) {
         ("GET", "SET", None),
         ("INCR", "SET", None),
     ] {
-        let (mut keyspace, mut lsn) = (Keyspace::new(), Lsn::ZERO);
+        let (mut keyspace, mut lsn) = (Keyspace::new(HashSeed::new([1, 2])), Lsn::ZERO);
         let filling: &[u8] = if name == "INCR" { b"1" } else { &[b'v'; 100] };
         for index in 0..KEYS {
             execute(

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use understudy::command::{Command, KeyCommand, SessionCommand};
-use understudy::keyspace::Keyspace;
+use understudy::keyspace::{HashSeed, Keyspace};
 use understudy::resp::{
     Limits, Reply, ReplyParser, Request, RequestParser, Version, encode_request,
 };
@@ -488,7 +488,7 @@ fn replies_are_those_of_redis() {
     let rounds = from_environment("COMMANDS_COUNT", 8000);
     eprintln!("COMMANDS_SEED={seed} COMMANDS_COUNT={rounds}");
     let mut random = Random(seed | 1);
-    let mut keyspace = Keyspace::new();
+    let mut keyspace = Keyspace::new(HashSeed::new([1, 2]));
     let mut lsn = Lsn::ZERO;
     let (mut stream, mut parser) = (redis.connect(), ReplyParser::default());
     for round in 0..rounds {
@@ -628,7 +628,7 @@ fn the_command_table_is_that_of_redis() {
 /// IFEQ is Valkey's, so no Redis 7.0 can be asked.
 #[test]
 fn set_if_equal_compares_and_sets() {
-    let mut keyspace = Keyspace::new();
+    let mut keyspace = Keyspace::new(HashSeed::new([1, 2]));
     let mut lsn = Lsn::ZERO;
     let mut run = |line: &str| {
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();

@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use understudy::command::Command;
-use understudy::keyspace::{Effects, Keyspace, WalkBatch, WalkCursor, WalkLimit};
+use understudy::keyspace::{Effects, HashSeed, Keyspace, WalkBatch, WalkCursor, WalkLimit};
 use understudy::resp::{Reply, Request, Version};
 use understudy::units::{Lsn, Millis};
 
@@ -129,7 +129,7 @@ proptest! {
         chunk_every in 1usize..5,
         chunk_bytes in 1usize..60,
     ) {
-        let mut primary = Keyspace::new();
+        let mut primary = Keyspace::new(HashSeed::new([1, 2]));
         let (mut now, mut lsn) = (Millis(1_000_000), Lsn::ZERO);
         let mut log: Vec<(Lsn, Effects)> = Vec::new();
         let mut snapshot: Vec<Vec<u8>> = Vec::new();
@@ -163,7 +163,7 @@ proptest! {
             snapshot.push(chunk);
         }
 
-        let mut replayed = Keyspace::new();
+        let mut replayed = Keyspace::new(HashSeed::new([3, 4]));
         for (lsn, effects) in &log {
             replayed.apply_encoded(effects.encoded(), *lsn).expect("own effects");
             let once = state(&replayed);
@@ -172,7 +172,7 @@ proptest! {
         }
         prop_assert_eq!(state(&replayed), state(&primary), "replay from the beginning");
 
-        let mut restored = Keyspace::new();
+        let mut restored = Keyspace::new(HashSeed::new([5, 6]));
         for chunk in &snapshot {
             restored.apply_encoded(chunk, begin_lsn).expect("own effects");
         }
@@ -190,7 +190,7 @@ proptest! {
         growth in 0usize..400,
         removed in prop::collection::vec(0usize..300, 0..100),
     ) {
-        let mut keyspace = Keyspace::new();
+        let mut keyspace = Keyspace::new(HashSeed::new([1, 2]));
         let (now, mut lsn) = (Millis(1000), Lsn::ZERO);
         for key in 0..100 {
             run(&mut keyspace, &format!("SET stays:{key} v"), now, &mut lsn);
@@ -231,7 +231,7 @@ proptest! {
 
 #[test]
 fn a_reply_waits_for_what_it_shows() {
-    let mut keyspace = Keyspace::new();
+    let mut keyspace = Keyspace::new(HashSeed::new([1, 2]));
     let (now, mut lsn) = (Millis(1000), Lsn::ZERO);
     run(&mut keyspace, "SET a 1", now, &mut lsn);
     run(&mut keyspace, "SET b 1", now, &mut lsn);
@@ -264,7 +264,7 @@ fn a_reply_waits_for_what_it_shows() {
 
 #[test]
 fn an_expired_key_that_is_seen_is_deleted_for_all() {
-    let mut keyspace = Keyspace::new();
+    let mut keyspace = Keyspace::new(HashSeed::new([1, 2]));
     let mut lsn = Lsn::ZERO;
     run(&mut keyspace, "SET a 1 PX 100", Millis(1000), &mut lsn);
     assert_eq!(keyspace.next_expiry(), Some(Millis(1100)));
@@ -287,7 +287,7 @@ fn an_expired_key_that_is_seen_is_deleted_for_all() {
         let mut reply = BytesMut::new();
         plan.reply.encode(Version::Resp2, &mut reply);
         assert!(!plan.effects.is_empty(), "{line}");
-        let mut after = Keyspace::new();
+        let mut after = Keyspace::new(HashSeed::new([3, 4]));
         after
             .apply_encoded(plan.effects.encoded(), Lsn(2))
             .expect("own effects");
@@ -308,7 +308,7 @@ fn an_expired_key_that_is_seen_is_deleted_for_all() {
 
 #[test]
 fn a_bad_payload_changes_nothing() {
-    let mut keyspace = Keyspace::new();
+    let mut keyspace = Keyspace::new(HashSeed::new([1, 2]));
     let mut lsn = Lsn::ZERO;
     let mut payload = run(&mut keyspace, "SET a 1", Millis(1000), &mut lsn)
         .expect("an effect")
@@ -324,7 +324,7 @@ fn a_bad_payload_changes_nothing() {
 
 #[test]
 fn counters_return_to_zero() {
-    let mut keyspace = Keyspace::new();
+    let mut keyspace = Keyspace::new(HashSeed::new([1, 2]));
     let mut lsn = Lsn::ZERO;
     let now = Millis(1000);
     for key in 0..50 {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use understudy::keyspace::{
-    Effect, Effects, Keyspace, LoadRoom, Loader, WalkBatch, WalkCursor, WalkLimit,
+    Effect, Effects, HashSeed, Keyspace, LoadRoom, Loader, WalkBatch, WalkCursor, WalkLimit,
 };
 use understudy::units::Lsn;
 use understudy::wal::{
@@ -26,7 +26,7 @@ fn time_of(clock: rustix::time::ClockId) -> Duration {
 /// `KEYS` keys (5 million unless told), values of 100 bytes, half of each hard to compress.
 fn filled() -> Keyspace {
     let keys = std::env::var("KEYS").map_or(5_000_000, |keys| keys.parse().expect("a number"));
-    let mut keyspace = Keyspace::new();
+    let mut keyspace = Keyspace::new(HashSeed::new([1, 2]));
     for n in 0..keys {
         let (key, mut value) = (format!("key:{n:012}"), vec![b'v'; 100]);
         let mut seed: u64 = n;
@@ -92,7 +92,7 @@ fn no_hold_of_the_lock_is_longer_than_a_millisecond() {
 }
 
 fn load(reader: SnapshotReader, threads: usize) -> Keyspace {
-    let loader = Loader::with_room(reader.info().keys);
+    let loader = Loader::new(HashSeed::new([1, 2]), reader.info().keys);
     let reader = Mutex::new(reader);
     std::thread::scope(|scope| {
         for _ in 0..threads {

@@ -3,11 +3,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use understudy::keyspace::{Effects, Keyspace};
+use understudy::keyspace::{Effects, HashSeed, Keyspace};
 use understudy::units::Lsn;
 
 fuzz_target!(|payload: &[u8]| {
-    let mut keyspace = Keyspace::new();
+    let mut keyspace = Keyspace::new(HashSeed::new([1, 2]));
     match Effects::decode(payload) {
         Err(error) => {
             assert_eq!(keyspace.apply_encoded(payload, Lsn(1)), Err(error));

@@ -6,7 +6,7 @@
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use understudy::command::Command;
-use understudy::keyspace::Keyspace;
+use understudy::keyspace::{HashSeed, Keyspace};
 use understudy::resp::{Limits, ProtocolError, Request, RequestParser};
 use understudy::units::{Lsn, Millis};
 
@@ -35,7 +35,7 @@ fn parse(stream: &[u8], step: usize) -> (Vec<Request>, Option<ProtocolError>) {
 fuzz_target!(|stream: &[u8]| {
     let whole = parse(stream, stream.len().max(1));
     assert_eq!(parse(stream, 1), whole);
-    let mut keyspace = Keyspace::new();
+    let mut keyspace = Keyspace::new(HashSeed::new([1, 2]));
     let mut lsn = Lsn::ZERO;
     for request in &whole.0 {
         if let Ok(Command::Keys(command)) = Command::parse(request) {

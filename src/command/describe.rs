@@ -246,3 +246,29 @@ fn keys_of(request: &[Bytes]) -> Reply {
     let keys = request.iter().take(last + 1).skip(first).step_by(step);
     Reply::Array(keys.cloned().map(Reply::Bulk).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::commands;
+    use crate::resp::Request;
+
+    #[test]
+    fn a_command_names_the_keys_that_its_row_says() {
+        for spec in commands().filter(|spec| spec.keys.0 > 0) {
+            let mut parsed = 0;
+            for count in 1..=7 {
+                let mut args = vec![Bytes::from_static(spec.name.as_bytes())];
+                args.extend((0..count).map(|number| Bytes::from(number.to_string())));
+                let request = Request { args };
+                let Ok(Command::Keys(command)) = Command::parse(&request) else {
+                    continue;
+                };
+                let keys = command.keys().map(Reply::bulk).collect();
+                assert_eq!(Reply::Array(keys), keys_of(&request.args), "{}", spec.name);
+                parsed += 1;
+            }
+            assert!(parsed > 0, "{} takes no such arguments", spec.name);
+        }
+    }
+}

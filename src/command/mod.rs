@@ -249,4 +249,36 @@ impl KeyCommand {
             | K::RandomKey => false,
         }
     }
+
+    /// The keys that the command names.
+    pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        use KeyCommand as K;
+        let (mut one, mut many, mut pairs) = (None, &[][..], &[][..]);
+        match self {
+            K::Get { key }
+            | K::GetDel { key }
+            | K::Append { key, .. }
+            | K::StrLen { key }
+            | K::GetRange { key, .. }
+            | K::SetRange { key, .. }
+            | K::IncrBy { key, .. }
+            | K::IncrByFloat { key, .. }
+            | K::Ttl { key, .. }
+            | K::Persist { key }
+            | K::Type { key } => one = Some(key),
+            K::Set(set) => one = Some(&set.key),
+            K::GetEx(get) => one = Some(&get.key),
+            K::Expire(expire) => one = Some(&expire.key),
+            K::MGet { keys } | K::Del { keys } | K::Exists { keys } | K::Touch { keys } => {
+                many = keys;
+            }
+            K::MSet { pairs: some } | K::MSetNx { pairs: some } => pairs = some,
+            K::DbSize | K::Flush | K::Keys { .. } | K::Scan(_) | K::RandomKey => {}
+        }
+        let firsts = pairs.iter().map(|(key, _)| key);
+        one.into_iter()
+            .chain(many)
+            .chain(firsts)
+            .map(|key| &key[..])
+    }
 }

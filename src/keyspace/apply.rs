@@ -2,7 +2,7 @@
 
 use hashbrown::HashTable;
 
-use super::digest::entry_digest;
+use super::digest::{digest_of, entry_digest};
 use super::effects::EffectIter;
 use super::entry::Entry;
 use super::{Effect, EffectError, Effects, Keyspace};
@@ -81,9 +81,10 @@ impl Keyspace {
     }
 
     fn set(&mut self, entry: Entry) {
-        self.add_digest(entry.hash, entry_digest(&entry));
-        self.bytes += entry.bytes();
-        let (hash, expire_at) = (entry.hash, entry.expire_at());
+        let (hash, parts) = (entry.hash, entry.parts());
+        let expire_at = parts.expire_at();
+        self.bytes += parts.bytes();
+        self.add_digest(hash, digest_of(&parts));
         if let Some(old) = self.tables.insert(entry) {
             self.forget(&old);
         }
@@ -99,9 +100,10 @@ impl Keyspace {
 
     /// Takes an entry that is no longer in the tables out of everything that describes them.
     fn forget(&mut self, old: &Entry) {
-        self.add_digest(old.hash, entry_digest(old).wrapping_neg());
-        self.bytes -= old.bytes();
-        if let Some(at) = old.expire_at() {
+        let parts = old.parts();
+        self.add_digest(old.hash, digest_of(&parts).wrapping_neg());
+        self.bytes -= parts.bytes();
+        if let Some(at) = parts.expire_at() {
             self.unindex(at, old.hash);
         }
     }

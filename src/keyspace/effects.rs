@@ -52,6 +52,16 @@ pub enum Effect<'a> {
     Flush,
 }
 
+impl<'a> Effect<'a> {
+    /// The key that it is about; a FLUSH is about all.
+    pub fn key(&self) -> Option<&'a [u8]> {
+        match self {
+            Effect::Set { key, .. } | Effect::Del { key } | Effect::Expire { key, .. } => Some(key),
+            Effect::Flush => None,
+        }
+    }
+}
+
 /// Why a payload is not a list of effects. Replay must stop: to skip what is not understood would
 /// lose a write without a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -189,6 +199,12 @@ fn push_number(mut number: u64, out: &mut Vec<u8>) {
 fn push_string(string: &[u8], out: &mut Vec<u8>) {
     push_number(string.len() as u64, out);
     out.extend_from_slice(string);
+}
+
+/// The keys that the effects in `payload` are about, up to the first that is damaged.
+pub(crate) fn keys_in(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let effects = EffectIter::new(payload).map_while(Result::ok);
+    effects.filter_map(|effect| effect.key())
 }
 
 /// Reads effects from bytes that nobody has checked; ends behind the first error.

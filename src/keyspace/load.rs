@@ -4,7 +4,6 @@
 //! of its own that is held for a few dozen entries. A snapshot holds each key once, so the order of
 //! blocks means nothing, and a key that comes twice is damage.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard};
 
 use hashbrown::HashTable;
@@ -14,7 +13,8 @@ use super::digest::entry_digest;
 use super::effects::EffectIter;
 use super::entry::Entry;
 use super::expiry::ExpiryIndex;
-use super::tables::{TABLES, Tables, insert_into, reserve_in, table_of};
+use super::pending::Pending;
+use super::tables::{HashSeed, TABLES, Tables, insert_into, reserve_in, table_of};
 use super::{Effect, EffectError, Keyspace};
 
 const GROUPS: usize = 64;
@@ -46,7 +46,7 @@ struct Group {
 /// A keyspace that is being filled.
 #[derive(Debug)]
 pub struct Loader {
-    seed: RandomState,
+    seed: HashSeed,
     groups: Vec<Mutex<Group>>,
 }
 
@@ -67,7 +67,7 @@ impl Default for LoadRoom {
 
 impl Loader {
     /// An empty one, with room for about `keys`.
-    pub fn with_room(keys: u64) -> Loader {
+    pub fn new(seed: HashSeed, keys: u64) -> Loader {
         // A little over the mean: without it, half of the tables would grow at the very end.
         let per_table = usize::try_from(keys).unwrap_or(0) / TABLES;
         let per_table = per_table + per_table / 8;
@@ -84,7 +84,7 @@ impl Loader {
             })
         };
         Loader {
-            seed: RandomState::new(),
+            seed,
             groups: (0..GROUPS).map(|_| group()).collect(),
         }
     }
@@ -104,7 +104,7 @@ impl Loader {
             else {
                 return Err(LoadError::NotSet);
             };
-            let entry = Entry::new(self.seed.hash_one(key), key, value, expire_at);
+            let entry = Entry::new(self.seed.hash(key), key, value, expire_at);
             let digest = entry_digest(&entry);
             room.groups[table_of(entry.hash) / TABLES_PER_GROUP].push((entry, digest));
             keys += 1;
@@ -135,7 +135,8 @@ impl Loader {
             tables: Tables::filled(self.seed, tables.into(), digests.into()),
             expiries: ExpiryIndex::filled(expiring),
             bytes,
-            ..Keyspace::default()
+            pending: Pending::default(),
+            flushed: None,
         }
     }
 }
@@ -149,8 +150,9 @@ fn lock(group: &Mutex<Group>) -> MutexGuard<'_, Group> {
 impl Group {
     fn take(&mut self, entries: &mut Vec<(Entry, u64)>) -> Result<(), LoadError> {
         for (entry, digest) in entries.drain(..) {
-            self.bytes += entry.bytes();
-            if let Some(at) = entry.expire_at() {
+            let parts = entry.parts();
+            self.bytes += parts.bytes();
+            if let Some(at) = parts.expire_at() {
                 self.expiring.push((at.0, entry.hash));
             }
             let place = table_of(entry.hash) % TABLES_PER_GROUP;
@@ -185,12 +187,12 @@ mod tests {
 
     #[test]
     fn what_threads_load_is_what_applying_gives() {
-        let mut wanted = Keyspace::new();
+        let mut wanted = Keyspace::new(HashSeed::new([1, 2]));
         let blocks: Vec<Effects> = (0..40).map(|n| block(n * 100..n * 100 + 100)).collect();
         for block in &blocks {
             wanted.apply(block, Lsn::ZERO);
         }
-        let loader = Loader::with_room(4000);
+        let loader = Loader::new(HashSeed::new([3, 4]), 4000);
         std::thread::scope(|scope| {
             for part in blocks.chunks(10) {
                 let loader = &loader;
@@ -223,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_block_that_is_no_snapshot_s_is_refused() {
-        let (loader, mut room) = (Loader::with_room(0), LoadRoom::default());
+        let (loader, mut room) = (Loader::new(HashSeed::new([1, 2]), 0), LoadRoom::default());
         let mut add = |bytes: &[u8]| loader.add(bytes, &mut room);
         assert_eq!(add(block(0..2).encoded()), Ok(2));
         assert_eq!(add(block(1..2).encoded()), Err(LoadError::Twice));

@@ -29,10 +29,12 @@ mod tables;
 mod walk;
 
 pub use apply::Flushed;
+pub(crate) use effects::keys_in;
 pub use effects::{Effect, EffectError, EffectIter, Effects};
 pub use load::{LoadError, LoadRoom, Loader};
 pub use plan::Plan;
 pub use repair::Touched;
+pub use tables::HashSeed;
 pub use walk::{WalkBatch, WalkCursor, WalkLimit};
 
 use crate::units::{Lsn, Millis};
@@ -41,7 +43,7 @@ use pending::Pending;
 use tables::Tables;
 
 /// All keys of one node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Keyspace {
     tables: Tables,
     expiries: ExpiryIndex,
@@ -52,9 +54,16 @@ pub struct Keyspace {
 }
 
 impl Keyspace {
-    /// An empty keyspace with a hash seed of its own.
-    pub fn new() -> Self {
-        Self::default()
+    /// An empty keyspace.
+    pub fn new(seed: HashSeed) -> Self {
+        Keyspace {
+            tables: Tables::new(seed),
+            expiries: ExpiryIndex::default(),
+            pending: Pending::default(),
+            digest: 0,
+            bytes: 0,
+            flushed: None,
+        }
     }
 
     /// Number of keys, expired ones that nobody has seen yet included.
@@ -99,6 +108,12 @@ impl Keyspace {
     /// the records up to there, where nothing is answered before.
     pub fn hold_all(&mut self, lsn: Lsn) {
         self.pending.touch_all(lsn);
+    }
+
+    /// Commands on these keys follow: fetches what they will look at into the caches. Worth it from
+    /// some keys on.
+    pub fn prefetch<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
+        self.tables.prefetch(keys);
     }
 
     /// When the next key expires, if any has an expiry.

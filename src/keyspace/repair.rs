@@ -31,12 +31,9 @@ impl Touched {
     /// Adds what the effects of one record touch.
     pub fn add(&mut self, payload: &[u8]) -> Result<(), EffectError> {
         for effect in EffectIter::new(payload) {
-            let key = match effect? {
-                Effect::Set { key, .. } | Effect::Del { key } | Effect::Expire { key, .. } => key,
-                Effect::Flush => {
-                    *self = Touched::Everything;
-                    return Ok(());
-                }
+            let Some(key) = effect?.key() else {
+                *self = Touched::Everything;
+                return Ok(());
             };
             if let Touched::Keys(keys) = self
                 && !keys.contains(key)
@@ -72,7 +69,7 @@ impl Keyspace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keyspace::Effects;
+    use crate::keyspace::{Effects, HashSeed};
     use crate::units::Millis;
 
     fn effects(list: &[Effect<'_>]) -> Effects {
@@ -137,7 +134,10 @@ mod tests {
             let shared: Vec<Effects> = (0..300).map(|_| record()).collect();
             let given_up: Vec<Effects> = (0..40).map(|_| record()).collect();
             let new: Vec<Effects> = (0..200).map(|_| record()).collect();
-            let (mut old, mut other) = (Keyspace::new(), Keyspace::new());
+            let (mut old, mut other) = (
+                Keyspace::new(HashSeed::new([1, 2])),
+                Keyspace::new(HashSeed::new([3, 4])),
+            );
             for (lsn, record) in (1..).zip(&shared) {
                 old.apply(record, Lsn(lsn));
                 other.apply(record, Lsn(lsn));
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn after_a_rewind_nobody_waits_for_what_was_given_up() {
-        let mut keyspace = Keyspace::new();
+        let mut keyspace = Keyspace::new(HashSeed::new([1, 2]));
         keyspace.apply(&effects(&[set(b"a", b"1")]), Lsn(1));
         keyspace.prune_released(Lsn(1));
         keyspace.apply(&effects(&[set(b"a", b"2"), Effect::Flush]), Lsn(9));

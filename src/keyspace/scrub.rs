@@ -45,12 +45,12 @@ impl Keyspace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keyspace::{Effect, Effects};
+    use crate::keyspace::{Effect, Effects, HashSeed};
     use crate::units::{Lsn, Millis};
 
     #[test]
     fn a_turned_bit_is_found_in_its_part_and_nowhere_else() {
-        let mut keyspace = Keyspace::new();
+        let mut keyspace = Keyspace::new(HashSeed::new([1, 2]));
         for n in 0..20_000_u64 {
             let (key, mut effects) = (format!("k{}", n % 9_000), Effects::new());
             let key = key.as_bytes();

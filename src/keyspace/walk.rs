@@ -89,16 +89,17 @@ impl WalkBatch {
     }
 
     fn take(&mut self, entry: &Entry) {
-        let key = self.copy(entry.key());
-        let value = if entry.value().len() < SHARED_BYTES {
-            Value::Copied(self.copy(entry.value()))
+        let parts = entry.parts();
+        let key = self.copy(parts.key);
+        let value = if parts.value.len() < SHARED_BYTES {
+            Value::Copied(self.copy(parts.value))
         } else {
             Value::Shared(entry.shared(..))
         };
         self.entries.push(Taken {
             key,
             value,
-            expire_at: entry.expire_at(),
+            expire_at: parts.expire_at(),
         });
     }
 
@@ -191,11 +192,11 @@ impl Keyspace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keyspace::Effects;
+    use crate::keyspace::{Effects, HashSeed};
     use crate::units::Lsn;
 
     fn filled(keys: u32, value: &[u8]) -> Keyspace {
-        let mut keyspace = Keyspace::new();
+        let mut keyspace = Keyspace::new(HashSeed::new([1, 2]));
         let mut effects = Effects::new();
         for n in 0..keys {
             let key = format!("key {n}");
@@ -211,7 +212,7 @@ mod tests {
 
     fn walk(keyspace: &Keyspace, limit: WalkLimit) -> (Keyspace, usize) {
         let (mut cursor, mut batch) = (WalkCursor::default(), WalkBatch::with_room(limit));
-        let (mut restored, mut holds) = (Keyspace::new(), 0);
+        let (mut restored, mut holds) = (Keyspace::new(HashSeed::new([3, 4])), 0);
         loop {
             let done = keyspace.walk_batch(&mut cursor, limit, &mut batch);
             holds += 1;
@@ -238,7 +239,10 @@ mod tests {
             assert_eq!(restored.digest(), keyspace.digest());
             assert!(holds >= 3000 / entries.min(3000));
         }
-        assert_eq!(walk(&Keyspace::new(), WalkLimit::default()).1, 1);
+        assert_eq!(
+            walk(&Keyspace::new(HashSeed::new([1, 2])), WalkLimit::default()).1,
+            1
+        );
     }
 
     #[test]

@@ -114,6 +114,7 @@ pub struct LimitsFile {
     pub copy_rate: Option<Text>,
     pub memory_scrub: Option<Span>,
     pub scrub_rate: Option<Text>,
+    pub scrub_rest: Option<Span>,
 }
 
 /// A span of time: `"100 ms"`, `"1s"`, or a number of milliseconds.
@@ -227,6 +228,8 @@ pub struct Settings {
     pub copy_rate: u64,
     /// Bytes per second that the scrub reads back of segments and snapshots; 0: it reads nothing.
     pub scrub_rate: u64,
+    /// From the end of the scrub's pass to the beginning of the next.
+    pub scrub_rest: Duration,
     /// Time in which all that memory holds is added up once; zero: never.
     pub memory_scrub: Duration,
     pub bootstrap: bool,
@@ -430,6 +433,7 @@ impl Settings {
             copy_rate: size(file.limits.copy_rate.as_ref(), 60 << 20)?,
             // A hundred gigabytes in three hours, beside a disk's load.
             scrub_rate: size(file.limits.scrub_rate.as_ref(), 10 << 20)?,
+            scrub_rest: ms(file.limits.scrub_rest, 600_000),
             // Five million keys are added up in a second or two of one core.
             memory_scrub: ms(file.limits.memory_scrub, 600_000),
             bootstrap: false,
@@ -489,6 +493,12 @@ impl Settings {
         }
         if self.lease < self.interval * 2 {
             return wrong("heartbeat.lease must be at least two heartbeat intervals");
+        }
+        // A pass over little takes no time, and the next would follow on its heels.
+        if self.scrub_rest < Duration::from_secs(1) {
+            return wrong(
+                "limits.scrub_rest must be at least 1 s; limits.scrub_rate = 0 turns the scrub off",
+            );
         }
         self.check_addresses()
     }
@@ -626,8 +636,7 @@ impl Settings {
     pub(super) fn replies_wait_for(&self) -> Option<Level> {
         match self.mode {
             Mode::Async => self.max_lag.map(|_| Level::Received),
-            Mode::SemiSync => Some(self.level.unwrap_or(Level::Received)),
-            Mode::Sync => Some(self.level.unwrap_or(Level::Synced)),
+            Mode::SemiSync | Mode::Sync => Some(self.level.unwrap_or(self.mode.level())),
         }
     }
 
@@ -747,6 +756,7 @@ mod tests {
             ("id = 1\npeer_addr = '0.0.0.0:1'\n", "need a secret"),
             ("[heartbeat]\nlease = '100 ms'\n", "at least two"),
             ("[heartbeat]\nlease = '100 parsecs'\n", "is no span of time"),
+            ("[limits]\nscrub_rest = 0\n", "at least 1 s"),
             ("[cluster]\nmax_loss = 'some'\n", "say 0"),
             ("[cluster]\nmax_lag = 'a bit'\n", "\"1 MiB\" or \"500 ms\""),
             ("[cluster]\nmax_lag = 0\n", "above 0"),

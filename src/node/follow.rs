@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::copy;
 use super::driver::{News, Node};
@@ -15,7 +14,7 @@ use super::repair::{self, Undo};
 use super::reports::{Acknowledged, ExactLoss};
 use super::stats::Stats;
 use super::store::NEVER;
-use super::stream::{LAZILY, StreamEnd, StreamReader, StreamWriter, next, open};
+use super::stream::{PutOff, StreamEnd, StreamReader, StreamWriter, next, open};
 use crate::keyspace::Keyspace;
 use crate::peer::{self, Follow, Matched, StreamMessage};
 use crate::replica::{Ack, Input, Level};
@@ -331,8 +330,11 @@ fn drop_snapshots_beyond(node: &Arc<Node>, fork: Lsn, reaches: bool) -> Result<(
     node.snapshots.void_all().map_err(|error| other(&error))?;
     node.store.log().reset(ChainPoint::default())?;
     node.snapshots.forget_all().map_err(|error| other(&error))?;
-    node.store
-        .replace(Keyspace::new(), ChainPoint::default(), Lsn::ZERO);
+    node.store.replace(
+        Keyspace::new(node.host.hash_seed()),
+        ChainPoint::default(),
+        Lsn::ZERO,
+    );
     repair::forget(node);
     Err(StreamEnd::Other(
         "no snapshot reaches back behind the fork; taking a full copy".into(),
@@ -344,8 +346,11 @@ fn drop_snapshots_beyond(node: &Arc<Node>, fork: Lsn, reaches: bool) -> Result<(
 pub(super) fn rebuild(node: &Arc<Node>) -> Result<(), StreamEnd> {
     let other = |error: &dyn std::fmt::Display| StreamEnd::Other(error.to_string());
     // First the memory of the old one: there may not be room for two.
-    node.store
-        .replace(Keyspace::new(), ChainPoint::default(), NEVER);
+    node.store.replace(
+        Keyspace::new(node.host.hash_seed()),
+        ChainPoint::default(),
+        NEVER,
+    );
     let log_first = Some(node.store.log().oldest().lsn.next());
     let loaded = super::snapshots::load_newest(node.host.as_ref(), &node.snapshots, log_first);
     let loaded = loaded.inspect_err(|error| {
@@ -435,14 +440,13 @@ async fn send_acks(
     let mut acks = node.acks.subscribe();
     acks.mark_changed();
     let mut said = Ack::default();
-    let mut lazily: Option<Instant> = None;
+    let mut put_off = PutOff::default();
     loop {
-        let later = lazily.unwrap_or_else(Instant::now);
         tokio::select! {
             changed = acks.changed() => if changed.is_err() {
                 return Ok(());
             },
-            () = tokio::time::sleep_until(later), if lazily.is_some() => {}
+            () = put_off.due() => {}
             Some(keys) = asks.recv() => {
                 writer.push(epoch, &StreamMessage::Repair { keys })?;
                 writer.flush().await?;
@@ -451,13 +455,14 @@ async fn send_acks(
         }
         let ack = *acks.borrow_and_update();
         if ack.epoch != epoch || ack == said {
+            put_off.said();
             continue;
         }
-        let now = Instant::now();
-        if !is_waited_for(node, &said, &ack) && *lazily.get_or_insert(now + LAZILY) > now {
+        if !is_waited_for(node, &said, &ack) && !put_off.is_due() {
             continue;
         }
-        (said, lazily) = (ack, None);
+        said = ack;
+        put_off.said();
         let message = peer::Ack {
             received: ack.received,
             synced: ack.synced,

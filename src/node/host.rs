@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::clock;
+use crate::keyspace::HashSeed;
 use crate::peer::{Network, Pending, Tcp};
 use crate::replica::{Control, Now, Output};
 use crate::units::{Micros, Millis};
@@ -67,6 +68,11 @@ pub trait Host: Send + Sync + 'static {
 }
 
 impl dyn Host {
+    /// For a keyspace.
+    pub(super) fn hash_seed(&self) -> HashSeed {
+        HashSeed::new([self.draw(), self.draw()])
+    }
+
     /// Work that blocks: others are moved out of its way.
     pub(super) fn blocking<R>(&self, work: impl FnOnce() -> R) -> R {
         if self.has_threads() {

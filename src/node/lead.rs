@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::copy::{lend_snapshot, send_snapshot};
 use super::driver::Node;
 use super::mend;
 use super::snapshots::{Elsewhere, Pace};
-use super::stream::{LAZILY, StreamEnd, StreamReader, StreamWriter, next, next_within, refuse};
+use super::stream::{PutOff, StreamEnd, StreamReader, StreamWriter, next, next_within, refuse};
 use crate::peer::{Follow, Matched, PeerInfo, StreamMessage, frame::MAX_REPAIR_BATCH_BYTES};
 use crate::replica::{Ack, Input, StandbyView};
 use crate::units::{Epoch, Lsn, Micros, NodeId};
@@ -296,8 +295,8 @@ async fn send_records(
     let mut gate = node.gate();
     let mut catch_up = CatchUp::new(node);
     let mut told = Lsn::ZERO;
-    // When to say a release that no records take along.
-    let mut lazily: Option<Instant> = None;
+    // A release that no records take along.
+    let mut put_off = PutOff::default();
     let mut held: Option<Answer> = None;
     loop {
         // What still gathers behind that goes with the next group.
@@ -313,7 +312,8 @@ async fn send_records(
         }
         if let Some(chunk) = log_reader.next_chunk(upto, BATCH_BYTES)? {
             let bytes = chunk.bytes.len() as u64;
-            (told, lazily) = (now.released, None);
+            told = now.released;
+            put_off.said();
             let message = StreamMessage::Wal {
                 released: told,
                 records: chunk.bytes,
@@ -325,19 +325,16 @@ async fn send_records(
                 .await;
             continue;
         }
-        let later = match now.released > told {
-            true => *lazily.get_or_insert_with(|| Instant::now() + LAZILY),
-            false => Instant::now(),
-        };
-        if lazily.is_some() && later <= Instant::now() {
-            (told, lazily) = (now.released, None);
+        if now.released > told && put_off.is_due() {
+            told = now.released;
+            put_off.said();
             writer.push(epoch, &StreamMessage::Released { released: told })?;
             writer.flush().await?;
             continue;
         }
         tokio::select! {
             _ = appended.changed() => {}
-            () = tokio::time::sleep_until(later), if lazily.is_some() => continue,
+            () = put_off.due() => {}
             _ = gate.changed() => {}
             answer = answers.recv(), if held.is_none() => held = answer,
         }

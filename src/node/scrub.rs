@@ -16,9 +16,6 @@ use super::stats::Stats;
 use crate::units::Micros;
 use crate::wal::{ChainPoint, Finding, Hole, Sealed, SnapshotError, StoredBlock, examine, mend};
 
-/// From the end of a pass to the beginning of the next.
-const REST: Duration = Duration::from_secs(600);
-
 /// What the scrub has seen, for `status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScrubState {
@@ -57,11 +54,11 @@ impl Node {
 }
 
 pub(super) async fn run(node: Arc<Node>) {
-    let rate = node.settings.scrub_rate;
+    let (rate, rest) = (node.settings.scrub_rate, node.settings.scrub_rest);
     loop {
         let called = tokio::select! {
             () = node.damaged.notified() => true,
-            () = tokio::time::sleep(REST), if rate > 0 => false,
+            () = tokio::time::sleep(rest), if rate > 0 => false,
         };
         if node.gate_now().stopping {
             return;

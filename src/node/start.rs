@@ -182,7 +182,7 @@ fn look_at_disk(host: &dyn Host, settings: &Settings) -> Result<Found, StartErro
         control,
         file,
         reserve,
-        loaded: snapshots::Loaded::default(),
+        loaded: snapshots::Loaded::nothing(host),
         snapshots,
         lock,
     };

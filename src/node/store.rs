@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::host::Host;
 use super::lag_index::{Behind, LagIndex};
 use crate::command::KeyCommand;
-use crate::keyspace::{EffectError, Keyspace, Plan};
+use crate::keyspace::{EffectError, Keyspace, Plan, keys_in};
 use crate::replica::{Lag, MaxLag};
 use crate::resp::Reply;
 use crate::units::{Epoch, Lsn, Millis};
@@ -154,6 +154,16 @@ impl From<AppendError> for Refused {
             AppendError::Closed(closed) => Refused::Closed(closed),
             AppendError::Full(full) => Refused::Full(full),
         }
+    }
+}
+
+/// Records whose keys are fetched into the caches before the first of them is applied.
+const PREFETCHED: usize = 64;
+
+/// Commands on more than one key follow: their cache misses overlap.
+fn prefetch<'a>(inner: &Inner, commands: impl Iterator<Item = &'a KeyCommand> + Clone) {
+    if commands.clone().flat_map(KeyCommand::keys).nth(1).is_some() {
+        inner.keyspace.prefetch(commands.flat_map(KeyCommand::keys));
     }
 }
 
@@ -336,6 +346,7 @@ impl Store {
                 return Err(Refused::NotPrimary);
             }
             let now = self.now(&inner);
+            prefetch(&inner, commands.clone());
             let mut pure = true;
             for command in commands.clone() {
                 let plan = inner.keyspace.plan(command, now, self.random());
@@ -359,6 +370,7 @@ impl Store {
             return Err(Refused::NotPrimary);
         }
         inner.keyspace.prune_released(released);
+        prefetch(&inner, commands.clone().skip(skip));
         let now = self.now(&inner);
         let before = inner.applied.lsn;
         let mut result = Ok(());
@@ -496,7 +508,12 @@ impl Store {
         let mut compared = Vec::new();
         let mut inner = self.write();
         inner.keyspace.prune_released(released);
-        for record in crate::wal::records(bytes) {
+        let mut ahead = crate::wal::records(bytes);
+        for (count, record) in crate::wal::records(bytes).enumerate() {
+            if count.is_multiple_of(PREFETCHED) {
+                let payloads = ahead.by_ref().take(PREFETCHED).map(|record| record.payload);
+                inner.keyspace.prefetch(payloads.flat_map(keys_in));
+            }
             let wanted = inner.applied.lsn.next();
             assert_eq!(
                 record.lsn, wanted,

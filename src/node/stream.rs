@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::time::Instant;
 
 use super::config::Settings;
 use super::host::Host;
@@ -22,7 +23,32 @@ const STREAM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a word waits for which no reply waits: the next one takes it along. (Three
 /// acknowledgements to a record, and a frame for each release, were half of all system calls.)
-pub(super) const LAZILY: Duration = Duration::from_millis(2);
+const LAZILY: Duration = Duration::from_millis(2);
+
+/// A word that nobody waits for, until another takes it along or its time has come.
+#[derive(Debug, Default)]
+pub(super) struct PutOff(Option<Instant>);
+
+impl PutOff {
+    /// There is such a word, from now on if there was none. Whether its time has come.
+    pub(super) fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        *self.0.get_or_insert(now + LAZILY) <= now
+    }
+
+    /// It was said.
+    pub(super) fn said(&mut self) {
+        self.0 = None;
+    }
+
+    /// Until its time has come; for ever where there is none.
+    pub(super) async fn due(&self) {
+        match self.0 {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+}
 
 /// Why a stream ended.
 #[derive(Debug, Error)]

@@ -55,6 +55,14 @@ impl Mode {
             Mode::Sync => "sync",
         }
     }
+
+    /// How firmly standbys must hold a record in this mode, unless configured otherwise.
+    pub fn level(self) -> Level {
+        match self {
+            Mode::SemiSync => Level::Received,
+            Mode::Async | Mode::Sync => Level::Synced,
+        }
+    }
 }
 
 /// How firmly a standby must hold a record for it to count as a copy.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::config::{Config, Fixed, Kind, Level, Mode};
+use super::config::{Config, Fixed, Kind, Mode};
 use super::control::Control;
 use super::election::{Candidacy, Force, Round, Suspicion};
 use super::guard::Guard;
@@ -628,16 +628,16 @@ impl Machine {
             .collect();
         let data_nodes = data.len() as u32;
         let (members, copies, level) = match config.mode {
-            Mode::Async => (vec![config.id], 1, Level::Synced),
+            Mode::Async => (vec![config.id], 1, config.mode.level()),
             Mode::SemiSync => (
                 data,
                 (1 + config.acks).min(data_nodes),
-                config.level.unwrap_or(Level::Received),
+                config.level.unwrap_or(config.mode.level()),
             ),
             Mode::Sync => {
                 let majority = (data_nodes / 2 + 1).max(2.min(data_nodes));
                 let copies = config.copies.unwrap_or(majority).min(data_nodes);
-                (data, copies, config.level.unwrap_or(Level::Synced))
+                (data, copies, config.level.unwrap_or(config.mode.level()))
             }
         };
         Rule {
@@ -665,7 +665,7 @@ impl Machine {
 impl Machine {
     /// One of three data nodes in sync mode, with nothing on its disk.
     pub(super) fn of_three(id: u32) -> Machine {
-        use super::config::{Kind, Level, MaxLoss, Member, Mode};
+        use super::config::{Kind, MaxLoss, Member, Mode};
         use crate::units::Millis;
         let members = (1..=3).map(|id| Member {
             id: NodeId(id),
@@ -677,7 +677,7 @@ impl Machine {
             id: NodeId(id),
             members: members.collect(),
             mode: Mode::Sync,
-            level: Some(Level::Synced),
+            level: None,
             copies: None,
             acks: 1,
             semi_sync_timeout: Micros::from_ms(1000),

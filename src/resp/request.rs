@@ -2,17 +2,15 @@
 //!
 //! The parser remembers how far it has looked and what length it waits for, so a large value that
 //! arrives in a thousand reads costs a thousand comparisons, not a thousand scans. Arguments leave
-//! the read buffer as soon as they are complete: small ones are copied, so that nothing pins the
-//! buffer; large ones take their part of it along, which saves the copy.
+//! the read buffer as soon as they are complete, and take their part of it along: no copy, and no
+//! allocation each. A buffer lives as long as the last argument out of it; whoever keeps an argument
+//! for longer than its request copies it.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use memchr::memchr;
 
 use super::inline::split_args;
 use super::{Limits, push_decimal};
-
-/// Arguments from this size on are split off the read buffer instead of being copied.
-const SPLIT_BYTES: usize = 64 * 1024;
 
 /// Most argument slots reserved because a client announced them. More come as they arrive: an
 /// announcement costs the client a dozen bytes and must not cost us a mebibyte.
@@ -173,15 +171,8 @@ impl RequestParser {
             self.bulk_bytes = Some(bytes);
             return Ok(false);
         }
-        let arg = if bytes >= SPLIT_BYTES {
-            buf.split_to(bytes).freeze()
-        } else {
-            let arg = Bytes::copy_from_slice(buf.get(..bytes).unwrap_or_default());
-            buf.advance(bytes);
-            arg
-        };
+        self.args.push(buf.split_to(bytes).freeze());
         buf.advance(2);
-        self.args.push(arg);
         self.bulk_bytes = None;
         self.missing_args -= 1;
         Ok(true)
@@ -392,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_large_argument_survives_being_split_off() {
-        let value = vec![b'v'; SPLIT_BYTES + 1];
+        let value = vec![b'v'; 70_000];
         let mut stream = BytesMut::new();
         encode_request(&[b"SET", b"k", &value], &mut stream);
         encode_request(&[b"GET", b"k"], &mut stream);
@@ -400,6 +391,19 @@ mod tests {
         assert_eq!(error, None);
         assert_eq!(requests[0][2], value);
         assert_eq!(requests[1], [b"GET".to_vec(), b"k".to_vec()]);
+    }
+
+    #[test]
+    fn a_buffer_is_used_again_when_the_last_argument_out_of_it_is_gone() {
+        let mut buf = BytesMut::with_capacity(1000);
+        for _ in 0..100 {
+            encode_request(&[b"SET", b"k", &[b'v'; 500]], &mut buf);
+            let mut parser = RequestParser::new(Limits::default());
+            let request = parser.parse(&mut buf).unwrap().unwrap();
+            assert!(!buf.try_reclaim(1000), "an argument is still in use");
+            drop(request);
+            assert!(buf.try_reclaim(1000));
+        }
     }
 
     #[test]

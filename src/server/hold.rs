@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::time::Instant;
 
 use crate::node::Gate;
@@ -91,26 +91,39 @@ impl Hold {
     ) -> Let {
         let mut done = Let::default();
         let now = Instant::now();
+        let mut going = 0;
         while let Some(held) = self.queue.front().copied() {
             let verdict = judge(&held, gate, clock, now, patience);
             match verdict {
                 Verdict::Wait => break,
                 Verdict::Go => {
-                    out.extend_from_slice(&self.encoded.split_to(held.bytes));
+                    going += held.bytes;
                     if held.wrote {
                         let waited = now.duration_since(held.since);
                         done.longest = Some(done.longest.map_or(waited, |l| l.max(waited)));
                     }
                 }
                 Verdict::Never(text) => {
-                    let _ = self.encoded.split_to(held.bytes);
+                    self.hand_over(std::mem::take(&mut going), out);
+                    self.encoded.advance(held.bytes);
                     Reply::error(text).encode(held.version, out);
                     done.unconfirmed += u64::from(held.wrote);
                 }
             }
             self.queue.pop_front();
         }
+        self.hand_over(going, out);
         done
+    }
+
+    /// All at once where nothing stays behind, without copying.
+    fn hand_over(&mut self, bytes: usize, out: &mut BytesMut) {
+        if out.is_empty() && bytes == self.encoded.len() {
+            std::mem::swap(&mut self.encoded, out);
+            return;
+        }
+        out.extend_from_slice(self.encoded.get(..bytes).unwrap_or_default());
+        self.encoded.advance(bytes);
     }
 }
 

@@ -112,6 +112,8 @@ impl Subscriptions {
         let kind = if pattern { "psubscribe" } else { "subscribe" };
         let mut answers = Vec::new();
         for name in names {
+            // It is kept for longer than the request it is a part of.
+            let name = Bytes::copy_from_slice(&name);
             let set = if pattern {
                 &mut self.patterns
             } else {

@@ -57,6 +57,8 @@ pub(super) struct Session<'a> {
     /// That reign is over: until when the connection still answers.
     lame_until: Option<Instant>,
     todo: VecDeque<Result<Command, Reply>>,
+    /// Empty between batches; its memory is used again.
+    done: Vec<Executed>,
     /// More whole requests may be in the read buffer.
     unparsed: bool,
     hold: Hold,
@@ -84,6 +86,7 @@ where
         reign: None,
         lame_until: None,
         todo: VecDeque::new(),
+        done: Vec::new(),
         unparsed: false,
         hold: Hold::default(),
         blocked_since: None,
@@ -378,13 +381,13 @@ impl Session<'_> {
         if node.host.boot_time() >= gate.lease_until && node.settings.keeps(Guard::R18) {
             return Err("CLUSTERDOWN no majority of voters renews this primary's lease");
         }
-        let mut done: Vec<Executed> = Vec::new();
+        let mut done = std::mem::take(&mut self.done);
         let store = &self.server.node.store;
         let result = store.execute(gate.epoch, gate.released, gate.lag, self.batch(), &mut done);
         let now = Instant::now();
         Stats::add(&self.server.node.stats.commands, done.len() as u64);
         self.reign = Some(gate.epoch);
-        for executed in done {
+        for executed in done.drain(..) {
             self.todo.pop_front();
             if executed.wrote {
                 self.last_write = executed.wait;
@@ -396,6 +399,7 @@ impl Session<'_> {
             self.hold
                 .push(&executed.reply, self.version, wait, executed.wrote, now);
         }
+        self.done = done;
         match result {
             Ok(()) => Ok(()),
             Err(Refused::NotPrimary) => Err("MASTERDOWN this node's reign has ended"),

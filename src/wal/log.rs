@@ -6,10 +6,10 @@
 //!                                          \-> readers (live tail, shared bytes)
 //! ```
 //!
-//! Promises: a record reported synced survives any crash. The next group gathers while one syncs;
-//! nothing is delayed on purpose. The first write or sync that fails closes the log for good: a
-//! failed fdatasync leaves the page cache claiming what the disk does not have, so nothing may be
-//! retried and nothing acknowledged (PostgreSQL learned this in 2018).
+//! Promises: a record reported synced survives any crash. The next group gathers while one syncs, and
+//! until [`Log::announce`]; what is announced is not delayed. The first write or sync that fails
+//! closes the log for good: a failed fdatasync leaves the page cache claiming what the disk does not
+//! have, so nothing may be retried and nothing acknowledged (PostgreSQL learned this in 2018).
 //!
 //! A full disk closes nothing. Segments are preallocated, so only a new one asks for room, and the
 //! next one is made when half of the present one is used: a full disk is known while there is still

@@ -28,7 +28,8 @@ struct OpenSegment {
     /// Bytes that the file has room for.
     room: u64,
     rewritten: u64,
-    /// Up to here zeroes were written, and not only promised by the file system.
+    /// Up to here zeroes were written, and not only promised by the file system. To the end of all
+    /// where they are of no use.
     zeroed: u64,
 }
 
@@ -42,8 +43,7 @@ impl OpenSegment {
     /// sync (ext4 without a journal), or twice as long (with one). A large group costs more anyway,
     /// and its zeroes would, too.
     fn zero_ahead(&mut self, group_bytes: u64) -> io::Result<()> {
-        let behind = self.at > self.zeroed && group_bytes < ZEROED_BYTES / 2;
-        if !behind || !self.file.overwrites_in_place() {
+        if self.at <= self.zeroed || group_bytes >= ZEROED_BYTES / 2 {
             return Ok(());
         }
         let upto = (self.at + ZEROED_BYTES)
@@ -145,6 +145,15 @@ pub(super) fn run(shared: Arc<Shared>) {
     let mut writer = Writer::new(shared);
     while writer.wait() {
         writer.step();
+    }
+}
+
+/// Where zeroes are to go on in a file whose next record goes to `at`. (Asked of the file system once a
+/// segment, not with each group.)
+fn zeroed_upto(file: &dyn DiskFile, at: u64) -> u64 {
+    match file.overwrites_in_place() {
+        true => at,
+        false => u64::MAX,
     }
 }
 
@@ -387,12 +396,12 @@ impl Writer {
             room = wanted;
         }
         Ok(Some(OpenSegment {
+            zeroed: zeroed_upto(file.as_ref(), at),
             file,
             segment: last,
             at,
             room,
             rewritten,
-            zeroed: at,
         }))
     }
 
@@ -411,13 +420,14 @@ impl Writer {
         let mut state = shared.lock();
         state.segments.push(segment.clone());
         state.spare_bytes = 0;
+        let at = SEGMENT_HEADER_BYTES as u64;
         Ok(OpenSegment {
+            zeroed: zeroed_upto(spare.file.as_ref(), at),
             file: spare.file,
             segment,
-            at: SEGMENT_HEADER_BYTES as u64,
+            at,
             room: spare.bytes,
             rewritten,
-            zeroed: 0,
         })
     }
 

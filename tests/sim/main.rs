@@ -108,18 +108,28 @@ fn lagging_in_bytes() {
     are_clean(LAGGING_IN_BYTES, 20);
 }
 
-/// The same seed is the same trace, byte for byte.
+/// The same seed is the same trace, byte for byte. `SIM_SEED` names another one. (In this one memory loses
+/// a bit in most shapes. Seed 77 was two traces in one run of a hundred: the hash of the keyspace had a
+/// seed of the operating system's, so that the scrub came by the lost bit at another moment.)
 #[test]
 fn a_seed_is_a_trace() {
+    let seed = number("SIM_SEED").unwrap_or(89);
     for shape in SHAPES {
-        let one: Verdict = run(shape, 77, true);
-        let two = run(shape, 77, true);
+        let one: Verdict = run(shape, seed, true);
+        let two = run(shape, seed, true);
         assert!(one.trace.len() > 1000, "a trace says what happened");
-        assert!(
-            one.trace == two.trace,
-            "{}: two traces of one seed",
-            shape.name
-        );
+        if one.trace != two.trace {
+            let (one, two): (Vec<_>, Vec<_>) =
+                (one.trace.lines().collect(), two.trace.lines().collect());
+            let same = one.iter().zip(&two).take_while(|(a, b)| a == b).count();
+            let from = same.saturating_sub(20);
+            panic!(
+                "{}: two traces of seed {seed}, from line {same} on:\n{:#?}\nand\n{:#?}",
+                shape.name,
+                &one[from..one.len().min(same + 10)],
+                &two[same..two.len().min(same + 10)]
+            );
+        }
     }
 }
 

@@ -188,12 +188,7 @@ impl Chosen {
 
     /// Whether an effect touches one of them; a FLUSH touches all.
     pub(super) fn touches(&self, effect: &Effect<'_>) -> bool {
-        match effect {
-            Effect::Set { key, .. } | Effect::Del { key } | Effect::Expire { key, .. } => {
-                self.has(key)
-            }
-            Effect::Flush => true,
-        }
+        effect.key().is_none_or(|key| self.has(key))
     }
 }
 

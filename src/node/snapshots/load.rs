@@ -17,7 +17,7 @@ use crate::wal::{ChainPoint, SnapshotError, SnapshotReader, SnapshotStore, Store
 const SAY_EVERY: Micros = Micros(1_000_000);
 
 /// A keyspace read back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::node) struct Loaded {
     pub(in crate::node) keyspace: Keyspace,
     pub(in crate::node) begin: ChainPoint,
@@ -70,7 +70,7 @@ pub(in crate::node) fn load_newest(
             return Err(nothing_else(&damaged, next.is_some(), begin, log_first));
         }
         let Some((_, end, path)) = next else {
-            let loaded = Loaded::default();
+            let loaded = Loaded::nothing(host);
             return Ok(Loaded { damaged, ..loaded });
         };
         match load(host, store, &path) {
@@ -111,6 +111,16 @@ fn nothing_else(
 }
 
 impl Loaded {
+    /// An empty keyspace, as before the first record.
+    pub(in crate::node) fn nothing(host: &dyn Host) -> Loaded {
+        Loaded {
+            keyspace: Keyspace::new(host.hash_seed()),
+            begin: ChainPoint::default(),
+            end: Lsn::ZERO,
+            damaged: Vec::new(),
+        }
+    }
+
     /// Puts the damaged snapshots aside, the node having found another way, and says so.
     pub(in crate::node) fn set_aside(&self, store: &SnapshotStore) -> Result<(), SnapshotError> {
         for damaged in &self.damaged {
@@ -145,7 +155,7 @@ pub(in crate::node) fn load(
     let reader = store.reader(path)?;
     let info = reader.info();
     // What a file says is believed only as far as its length bears it out.
-    let loader = Loader::with_room(info.keys.min(info.bytes / 32));
+    let loader = Loader::new(host.hash_seed(), info.keys.min(info.bytes / 32));
     let now = host.boot_time();
     let source = Mutex::new(Source {
         host,

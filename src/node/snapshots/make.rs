@@ -117,7 +117,7 @@ fn begin(node: &Node) -> Result<Walk, NoSnapshot> {
         epoch,
         begin: inner.applied,
         history: inner.replaced,
-        pace: Pace::new(node.settings.snapshot_rate),
+        pace: Pace::with_rests(node.settings.snapshot_rate),
     })
 }
 
@@ -152,11 +152,7 @@ async fn fill(
             // A large value came by.
             block = block.to_vec();
         }
-        if spent > 0 {
-            walk.pace.spend(spent).await;
-        } else {
-            tokio::task::yield_now().await;
-        }
+        walk.pace.spend(spent).await;
         if done {
             break applied;
         }

@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use super::format::FOOTER_BYTES;
 use super::reader::{SnapshotReader, intact_bytes};
-use super::writer::SYNC_BYTES;
 use super::{SnapshotError, SnapshotInfo, SnapshotStore, StoredBlock, at_path};
 use crate::units::Lsn;
 use crate::wal::disk::{Disk, DiskFile};
 
 const PART: &str = ".part";
+
+/// Bytes written between two syncs. Nobody waits for this node's log meanwhile.
+const SYNC_BYTES: u64 = 16 << 20;
 
 /// Which snapshot: two with equal keys have the same bytes. Both LSNs are stated because it is fuzzy
 /// (R30).

@@ -11,9 +11,9 @@ use crate::units::Lsn;
 use crate::wal::disk::{Disk, DiskFile};
 use crate::wal::record::ChainPoint;
 
-/// Bytes written between two syncs. (With one sync at the end, the log's next sync waited for all
-/// of the snapshot.)
-pub(super) const SYNC_BYTES: u64 = 16 << 20;
+/// Bytes written between two syncs: the log's next sync may have to wait for all of them. A slow disk
+/// writes so many in some milliseconds.
+const SYNC_BYTES: u64 = 1 << 20;
 
 /// A snapshot being written.
 pub struct SnapshotWriter {
