@@ -288,6 +288,11 @@ impl Machine {
         // R14. An empty log is no excuse: the reboot may have emptied it.
         let data = config.own().kind == Kind::Data;
         let rebooted = data && control.boot != config.boot;
+        // Who has no other member to hear of has been listening for long enough.
+        let listens = match config.others().next() {
+            Some(_) => Micros::ZERO,
+            None => config.worst_case_detection(),
+        };
         Machine {
             config: Fixed(config),
             control,
@@ -300,7 +305,7 @@ impl Machine {
             unseen_answer: None,
             abdicated: Epoch::ZERO,
             leader: None,
-            quiet_since: now.boot,
+            quiet_since: Micros(now.boot.0.saturating_sub(listens.0)),
             seen: None,
             matched: None,
             released: Lsn::ZERO,
