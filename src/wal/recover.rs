@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::disk::{Disk, read_all};
+use super::disk::{Disk, read_all, read_written};
 use super::guard::{Guard, Rules};
 use super::mend::{Hole, missing_between};
 use super::offline::segment_header;
@@ -254,7 +254,7 @@ fn take_segment(
     so_far: &mut Recovered,
 ) -> Result<(), OpenError> {
     let path = file.path.clone();
-    let bytes = read_all(disk, &path).map_err(io_error(&path))?;
+    let bytes = read_written(disk, &path).map_err(io_error(&path))?;
     let header = match SegmentHeader::decode(&bytes) {
         Ok(header) => header,
         Err(why @ HeaderError::Version(_)) => {
