@@ -14,7 +14,9 @@ use super::mend::Asker;
 use super::snapshots::{self, Pace};
 use super::stats::Stats;
 use crate::units::Micros;
-use crate::wal::{ChainPoint, Finding, Hole, Sealed, SnapshotError, StoredBlock, examine, mend};
+use crate::wal::{
+    ChainPoint, Examination, Examined, Finding, Hole, Sealed, SnapshotError, StoredBlock, mend,
+};
 
 /// What the scrub has seen, for `status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,27 +107,21 @@ fn found(node: &Node, what: String) {
 
 /// Looks at one segment, and mends it; whether it is whole.
 async fn segment(node: &Arc<Node>, sealed: &Sealed, pace: &mut Pace) -> bool {
-    let disk = node.host.disk();
     // A segment may have several holes; each mending closes the first.
     for attempt in 0.. {
-        let result = node.host.blocking(|| examine(disk.as_ref(), sealed));
+        let result = examine(node, sealed, pace).await;
         // Removed, or cut, since it was listed: there is nothing to look at.
         if !node.store.log().is_sealed(sealed) {
             return true;
         }
         let path = sealed.path.display();
-        let finding = match result {
-            Ok((bytes, finding)) => {
-                read(node, bytes);
-                pace.spend(bytes).await;
-                finding
-            }
-            // A bad sector: all of it is asked for.
-            Err(error) => Some(Finding {
+        // A bad sector: all of it is asked for.
+        let finding = result.unwrap_or_else(|error| {
+            Some(Finding {
                 what: error.to_string(),
                 hole: whole(sealed),
-            }),
-        };
+            })
+        });
         let Some(Finding { what, hole }) = finding else {
             if attempt > 0 {
                 Stats::add(&node.stats.scrub_mended, 1);
@@ -141,6 +137,26 @@ async fn segment(node: &Arc<Node>, sealed: &Sealed, pace: &mut Pace) -> bool {
         }
     }
     true
+}
+
+/// Reads a segment piece by piece; what is wrong with it, if anything is. (Read in one go, 64 MiB held up
+/// the log's next sync for a tenth of a second.)
+async fn examine(
+    node: &Node,
+    sealed: &Sealed,
+    pace: &mut Pace,
+) -> std::io::Result<Option<Finding>> {
+    let disk = node.host.disk();
+    let mut examination = Examination::new(sealed);
+    loop {
+        match node.host.blocking(|| examination.step(disk.as_ref()))? {
+            Examined::Some(bytes) => {
+                read(node, bytes);
+                pace.spend(bytes).await;
+            }
+            Examined::All(finding) => return Ok(finding),
+        }
+    }
 }
 
 fn whole(sealed: &Sealed) -> Hole {

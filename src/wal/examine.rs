@@ -4,11 +4,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::disk::Disk;
+use super::disk::{Disk, DiskFile};
 use super::log::Log;
 use super::mend::Hole;
-use super::record::ChainPoint;
-use super::scan::scan_marked;
+use super::record::{self, ChainPoint, RecordError};
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::units::Lsn;
 
@@ -52,59 +51,128 @@ impl Log {
     }
 }
 
-/// Reads a sealed segment from the disk, not from what memory holds of it, and checks every record.
-/// Its bytes, and what is wrong, if anything is.
-///
-/// # Errors
-/// The disk refused: a bad sector is one, too.
-pub fn examine(disk: &dyn Disk, sealed: &Sealed) -> io::Result<(u64, Option<Finding>)> {
-    let Sealed { path, before, end } = sealed;
-    let (before, end) = (*before, *end);
-    let hole = |after: ChainPoint, last: Lsn| Hole {
-        segment: path.clone(),
-        before: Some(before),
-        after: Some(after),
-        first: after.lsn.next(),
-        last,
-        upto: Some(end),
-    };
-    let bytes = match read_from_disk(disk, sealed) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let what = "the file is missing".to_owned();
-            let hole = hole(before, end.lsn);
-            return Ok((0, Some(Finding { what, hole })));
-        }
-        bytes => bytes?,
-    };
-    let size = bytes.len() as u64;
-    let header = SegmentHeader::decode(&bytes);
-    let wrong_header = match &header {
-        Ok(header) if header.before == before => None,
-        Ok(_) => Some("its header is another segment's".to_owned()),
-        Err(why) => Some(why.to_string()),
-    };
-    if let Some(what) = wrong_header {
-        let hole = hole(before, before.lsn.next());
-        return Ok((size, Some(Finding { what, hole })));
-    }
-    let records = bytes.get(SEGMENT_HEADER_BYTES..).unwrap_or(&[]);
-    let found = scan_marked(before, records, true, None, |_| {});
-    if found.end == end {
-        return Ok((size, None));
-    }
-    let offset = SEGMENT_HEADER_BYTES + found.good_bytes;
-    let what = format!("LSN {} is damaged at offset {offset}", found.end.lsn.next());
-    let hole = hole(found.end, end.lsn);
-    Ok((size, Some(Finding { what, hole })))
+/// Bytes read at once: what others do on the disk waits for no more.
+const PIECE: u64 = 256 << 10;
+
+/// A sealed segment on its way from the disk, not from what memory holds of it, through every check.
+pub struct Examination<'a> {
+    sealed: &'a Sealed,
+    file: Option<Box<dyn DiskFile>>,
+    /// Bytes of the file that were read.
+    at: u64,
+    /// What follows the last good record, as far as it was read.
+    rest: Vec<u8>,
+    good: ChainPoint,
 }
 
-fn read_from_disk(disk: &dyn Disk, sealed: &Sealed) -> io::Result<Vec<u8>> {
-    let file = disk.open(&sealed.path, false)?;
-    file.forget_cached();
-    // Behind the last record there is nothing but reserved room.
-    let used = SEGMENT_HEADER_BYTES as u64 + (sealed.end.offset - sealed.before.offset);
-    let mut bytes = vec![0; usize::try_from(used).map_err(io::Error::other)?];
-    let read = file.read_at(&mut bytes, 0)?;
-    bytes.truncate(read);
-    Ok(bytes)
+/// How far an examination is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Examined {
+    /// So many bytes more were read.
+    Some(u64),
+    /// All of it, and what is wrong, if anything is.
+    All(Option<Finding>),
+}
+
+impl<'a> Examination<'a> {
+    /// Before the first byte.
+    pub fn new(sealed: &'a Sealed) -> Examination<'a> {
+        Examination {
+            sealed,
+            file: None,
+            at: 0,
+            rest: Vec::new(),
+            good: sealed.before,
+        }
+    }
+
+    /// Reads and checks the next piece.
+    ///
+    /// # Errors
+    /// The disk refused: a bad sector is one, too.
+    pub fn step(&mut self, disk: &dyn Disk) -> io::Result<Examined> {
+        let Some(file) = &self.file else {
+            return self.begin(disk);
+        };
+        let piece = PIECE.min(self.used_bytes().saturating_sub(self.at));
+        let read = read_behind(file.as_ref(), &mut self.rest, self.at, piece)?;
+        self.at += read;
+        let why = self.check();
+        if read > 0 && why == RecordError::Short {
+            return Ok(Examined::Some(read));
+        }
+        if self.good == self.sealed.end {
+            return Ok(Examined::All(None));
+        }
+        let offset = SEGMENT_HEADER_BYTES as u64 + self.good.offset - self.sealed.before.offset;
+        let lsn = self.good.lsn.next();
+        let what = format!("LSN {lsn} is damaged at offset {offset}");
+        Ok(self.damaged(what, self.good, self.sealed.end.lsn))
+    }
+
+    fn begin(&mut self, disk: &dyn Disk) -> io::Result<Examined> {
+        let before = self.sealed.before;
+        let file = match disk.open(&self.sealed.path, false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let what = "the file is missing".to_owned();
+                return Ok(self.damaged(what, before, self.sealed.end.lsn));
+            }
+            file => file?,
+        };
+        file.forget_cached();
+        let header_bytes = SEGMENT_HEADER_BYTES as u64;
+        self.at = read_behind(file.as_ref(), &mut self.rest, 0, header_bytes)?;
+        let what = match SegmentHeader::decode(&self.rest) {
+            Ok(header) if header.before == before => {
+                self.rest.clear();
+                self.file = Some(file);
+                return Ok(Examined::Some(self.at));
+            }
+            Ok(_) => "its header is another segment's".to_owned(),
+            Err(why) => why.to_string(),
+        };
+        Ok(self.damaged(what, before, before.lsn.next()))
+    }
+
+    /// Takes the records that are whole; why the next is none.
+    fn check(&mut self) -> RecordError {
+        let mut at = 0;
+        let why = loop {
+            match record::check(self.good, &self.rest[at..]) {
+                Ok(found) => {
+                    at += (found.after.offset - self.good.offset) as usize;
+                    self.good = found.after;
+                }
+                Err(why) => break why,
+            }
+        };
+        self.rest.drain(..at);
+        why
+    }
+
+    /// Behind the last record there is nothing but reserved room.
+    fn used_bytes(&self) -> u64 {
+        SEGMENT_HEADER_BYTES as u64 + (self.sealed.end.offset - self.sealed.before.offset)
+    }
+
+    fn damaged(&self, what: String, after: ChainPoint, last: Lsn) -> Examined {
+        let hole = Hole {
+            segment: self.sealed.path.clone(),
+            before: Some(self.sealed.before),
+            after: Some(after),
+            first: after.lsn.next(),
+            last,
+            upto: Some(self.sealed.end),
+        };
+        Examined::All(Some(Finding { what, hole }))
+    }
+}
+
+/// Adds up to `bytes` of what the file has at `at`; how many there were.
+fn read_behind(file: &dyn DiskFile, to: &mut Vec<u8>, at: u64, bytes: u64) -> io::Result<u64> {
+    let before = to.len();
+    to.resize(before + bytes as usize, 0);
+    let read = file.read_at(&mut to[before..], at)?;
+    to.truncate(before + read);
+    Ok(read as u64)
 }

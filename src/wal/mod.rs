@@ -37,7 +37,7 @@ pub use disk::{
     Disk, DiskFile, Held, Map, Mapped, ReadOnlyDisk, RealDisk, read_all, replace, replace_within,
 };
 pub use edit::{Discarded, EditError};
-pub use examine::{Finding, Sealed, examine};
+pub use examine::{Examination, Examined, Finding, Sealed};
 #[cfg(feature = "mutants")]
 pub use guard::Guard;
 pub use log::{
