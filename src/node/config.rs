@@ -9,6 +9,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::amounts;
+use super::copy_pace::CopyRate;
 use crate::peer::{Identity, Secret, VersionRange};
 use crate::replica::{Kind, Level, MaxLag, MaxLoss, Member, Mode};
 use crate::units::{Micros, NodeId};
@@ -224,8 +225,8 @@ pub struct Settings {
     pub max_clients: u32,
     /// Bytes of keys and values that a snapshot takes, and reads back, per second; 0: no limit.
     pub snapshot_rate: u64,
-    /// Bytes per second of a copy for a standby, each; 0: no limit.
-    pub copy_rate: u64,
+    /// Of a copy for a standby, each.
+    pub copy_rate: CopyRate,
     /// Bytes per second that the scrub reads back of segments and snapshots; 0: it reads nothing.
     pub scrub_rate: u64,
     /// From the end of the scrub's pass to the beginning of the next.
@@ -430,7 +431,10 @@ impl Settings {
             // minutes, and as many again to be read back.
             snapshot_rate: size(file.limits.snapshot_rate.as_ref(), 100 << 20)?,
             // Half of a gigabit link: the other half is the records' that come meanwhile.
-            copy_rate: size(file.limits.copy_rate.as_ref(), 60 << 20)?,
+            copy_rate: match &file.limits.copy_rate {
+                None => CopyRate::WhileServing(60 << 20),
+                rate => CopyRate::Always(size(rate.as_ref(), 0)?),
+            },
             // A hundred gigabytes in three hours, beside a disk's load.
             scrub_rate: size(file.limits.scrub_rate.as_ref(), 10 << 20)?,
             scrub_rest: ms(file.limits.scrub_rest, 600_000),
@@ -710,9 +714,9 @@ mod tests {
             let settings = settle(text).unwrap();
             (settings.snapshot_rate, settings.copy_rate)
         };
-        assert_eq!(rates(""), (100 << 20, 60 << 20));
+        assert_eq!(rates(""), (100 << 20, CopyRate::WhileServing(60 << 20)));
         let said = "[limits]\nsnapshot_rate = \"5 MB\"\ncopy_rate = 0\n";
-        assert_eq!(rates(said), (5 << 20, 0));
+        assert_eq!(rates(said), (5 << 20, CopyRate::Always(0)));
         let error = parse("[limits]\nsnapshot_rat = 5\n")
             .unwrap_err()
             .to_string();

@@ -17,11 +17,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::copy_pace::CopyPace;
 use super::driver::Node;
 use super::fitness::Unfit;
 use super::follow::{give_up, may_give_up_log};
 use super::repair;
-use super::snapshots::{self, Offered, Pace};
+use super::snapshots::{self, Offered};
 use super::stats::Stats;
 use super::store::NEVER;
 use super::stream::{StreamEnd, StreamReader, StreamWriter, next, next_within, open, refuse};
@@ -138,8 +139,8 @@ async fn send(
         "node {} takes a snapshot of {bytes} bytes from byte {offset} on",
         offered.standby
     );
-    let most = piece_bytes(node.settings.copy_rate);
-    let mut pace = Pace::new(node.settings.copy_rate);
+    let most = piece_bytes(node.settings.copy_rate.per_second(true));
+    let mut pace = CopyPace::new(node);
     while offset < bytes {
         let gate = node.gate_now();
         let reigns = gate.is_primary() && gate.epoch == epoch && !gate.stopping;
@@ -159,7 +160,7 @@ async fn send(
         writer.push(epoch, &StreamMessage::SnapshotChunk { offset, bytes })?;
         writer.flush().await?;
         offset += len;
-        pace.spend(len).await;
+        pace.spend(node, len, || 0).await;
     }
     writer.push(epoch, &StreamMessage::SnapshotEnd { bytes })?;
     writer.flush().await?;

@@ -8,13 +8,14 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::copy::{lend_snapshot, send_snapshot};
+use super::copy_pace::CopyPace;
 use super::driver::Node;
 use super::mend;
-use super::snapshots::{Elsewhere, Pace};
+use super::snapshots::Elsewhere;
 use super::stream::{PutOff, StreamEnd, StreamReader, StreamWriter, next, next_within, refuse};
 use crate::peer::{Follow, Matched, PeerInfo, StreamMessage, frame::MAX_REPAIR_BATCH_BYTES};
 use crate::replica::{Ack, Input, StandbyView};
-use crate::units::{Epoch, Lsn, Micros, NodeId};
+use crate::units::{Epoch, Lsn, NodeId};
 use crate::wal::{NoReader, Reader};
 
 /// Bytes of records per frame.
@@ -22,9 +23,6 @@ const BATCH_BYTES: usize = 256 << 10;
 
 /// A standby that lacks less than this is sent records as they come.
 const LAGS_BYTES: u64 = 4 << 20;
-
-/// How often it is looked how fast the log grows.
-const LOOK_EVERY: Micros = Micros::from_ms(100);
 
 /// Longest silence of a standby that takes a copy elsewhere; it says each second how far it is. (To
 /// check and load what it took takes a while, too.)
@@ -293,7 +291,7 @@ async fn send_records(
 ) -> Result<(), StreamEnd> {
     let mut appended = node.store.log().subscribe();
     let mut gate = node.gate();
-    let mut catch_up = CatchUp::new(node);
+    let mut catch_up = CatchUp(CopyPace::new(node));
     let mut told = Lsn::ZERO;
     // A release that no records take along.
     let mut put_off = PutOff::default();
@@ -343,35 +341,23 @@ async fn send_records(
 
 /// The share that a standby which lags may take of this machine.
 ///
-/// As for a full copy (`[limits] copy_rate`), but always well above what clients write: it must come
-/// nearer. What is up to date is never held back.
-struct CatchUp {
-    pace: Pace,
-    looked: Micros,
-}
+/// As for a full copy ([`CopyPace`]), but always well above what clients write: it must come nearer.
+/// What is up to date is never held back.
+struct CatchUp(CopyPace);
 
 impl CatchUp {
-    fn new(node: &Node) -> CatchUp {
-        CatchUp {
-            pace: Pace::new(node.settings.copy_rate),
-            looked: node.host.boot_time(),
-        }
-    }
-
     /// So many bytes went out, up to this byte offset of the log.
     async fn sent(&mut self, node: &Node, offset: u64, bytes: u64) {
         let end = node.store.log().end().offset;
-        if node.settings.copy_rate == 0 || end.saturating_sub(offset) < LAGS_BYTES {
+        if end.saturating_sub(offset) < LAGS_BYTES {
             return;
         }
-        let now = node.host.boot_time();
-        if now.since(self.looked) >= LOOK_EVERY {
-            self.looked = now;
+        let twice_what_is_written = || {
+            let now = node.host.boot_time();
             let written = node.retention().pace.bytes_per_second(now, end);
-            let rate = node.settings.copy_rate.max(written.saturating_mul(2));
-            self.pace.set(rate);
-        }
-        self.pace.spend(bytes).await;
+            written.saturating_mul(2)
+        };
+        self.0.spend(node, bytes, twice_what_is_written).await;
     }
 }
 

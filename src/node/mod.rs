@@ -19,6 +19,7 @@ mod amounts;
 mod clock;
 mod config;
 mod copy;
+mod copy_pace;
 mod digests;
 mod driver;
 mod fitness;
@@ -50,6 +51,7 @@ pub use config::{
     ClusterFile, ConfigError, File, HeartbeatFile, LimitsFile, MemberFile, MemberSettings,
     Settings, Span, Text, WalFile, parse, parse_bytes, parse_member, read,
 };
+pub use copy_pace::CopyRate;
 pub use driver::{Node, NodeEvent};
 pub use exposure::Exposure;
 pub use fitness::Unfit;
