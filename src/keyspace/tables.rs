@@ -87,6 +87,15 @@ pub(super) fn reserve_in(table: &mut HashTable<Entry>, more: usize) {
     table.reserve(more, |entry| slot_hash(entry.hash));
 }
 
+/// A table's entries, what they refer to being fetched some places ahead.
+fn fetched(table: &HashTable<Entry>) -> impl Iterator<Item = &Entry> {
+    let mut ahead = table.iter();
+    ahead.by_ref().take(PREFETCHED).for_each(Entry::prefetch);
+    table.iter().inspect(move |_| {
+        ahead.next().inspect(|entry| entry.prefetch());
+    })
+}
+
 impl Tables {
     pub(super) fn new(seed: HashSeed) -> Tables {
         Tables {
@@ -204,7 +213,7 @@ impl Tables {
     /// Whether what is in a table adds up to its digest; `None` behind the last table.
     pub(super) fn adds_up(&self, place: usize) -> Option<bool> {
         let (table, digest) = (self.tables.get(place)?, self.digests.get(place)?);
-        let digests = table.iter().map(entry_digest);
+        let digests = fetched(table).map(entry_digest);
         Some(digests.fold(0, u64::wrapping_add) == *digest)
     }
 
@@ -258,6 +267,7 @@ impl Tables {
         let found = table
             .iter()
             .filter(|entry| (from..=upto).contains(&entry.hash))
+            .inspect(|entry| entry.prefetch())
             .collect();
         (found, upto.checked_add(1))
     }
