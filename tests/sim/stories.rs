@@ -433,7 +433,9 @@ fn a_primary_whose_sync_stalls_hands_over_unless_nobody_could_take_over() {
             let dialed = cluster.net.dial(100, address(primary, 7379), LIMIT, LIMIT);
             let (end, _) = dialed.await.expect("the primary listens");
             let mut writer = Connection::new(end);
-            let write = tokio::spawn(async move { writer.ask(&words("SET b 2")).await });
+            // Times are drawn: that of one write in thirty is no stall, and the next write's may be.
+            let write =
+                tokio::spawn(async move { while writer.ask(&words("SET b 2")).await.is_ok() {} });
             // The time before the write is drawn, too, and no stall yet.
             let long = Duration::from_secs(200);
             let told = |_: &Cluster| node.disk_state().stalls;
