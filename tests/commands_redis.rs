@@ -56,6 +56,8 @@ impl Redis {
                     "127.0.0.1",
                     "--save",
                     "",
+                    "--databases",
+                    "1",
                 ])
                 .args(["--dir", &dir.path().to_string_lossy()])
                 .stdout(Stdio::null())
@@ -215,7 +217,25 @@ const PATTERNS: [&str; 12] = [
 const SET_OPTIONS: [&str; 12] = [
     "NX", "xx", "GET", "KEEPTTL", "EX", "PX", "EXAT", "PXAT", "PERSIST", "bogus", "get", "Ex",
 ];
-const NAMES: [&str; 47] = [
+const BITS: [&str; 13] = [
+    "0",
+    "1",
+    "7",
+    "8",
+    "9",
+    "31",
+    "100",
+    "-1",
+    "-9",
+    "#1",
+    "#3",
+    "4294967296",
+    "x",
+];
+const FIELDS: [&str; 14] = [
+    "u1", "u8", "i8", "i16", "i5", "u7", "u63", "i64", "u64", "i65", "u0", "x8", "i", "U8",
+];
+const NAMES: [&str; 59] = [
     "SET",
     "SET",
     "SET",
@@ -263,6 +283,18 @@ const NAMES: [&str; 47] = [
     "nosuch",
     "get",
     "DBSIZE",
+    "SETBIT",
+    "GETBIT",
+    "BITCOUNT",
+    "BITPOS",
+    "BITOP",
+    "BITFIELD",
+    "BITFIELD",
+    "BITFIELD_RO",
+    "LCS",
+    "RENAME",
+    "RENAMENX",
+    "COPY",
 ];
 
 /// A command: mostly right, often with odd arguments, sometimes with the wrong number of them.
@@ -331,6 +363,87 @@ fn random_command(random: &mut Random) -> Vec<String> {
             add(&mut args, random.pick(&KEYS));
             add(&mut args, random.pick(&OFFSETS));
             add(&mut args, random.pick(&VALUES));
+        }
+        "SETBIT" | "GETBIT" => {
+            add(&mut args, random.pick(&KEYS));
+            add(&mut args, random.pick(&BITS));
+            if name == "SETBIT" {
+                add(&mut args, random.pick(&["0", "1", "1", "2", "-1", "x"]));
+            }
+        }
+        "BITCOUNT" | "BITPOS" => {
+            add(&mut args, random.pick(&KEYS));
+            if name == "BITPOS" {
+                add(&mut args, random.pick(&["0", "1", "0", "1", "2", "x"]));
+            }
+            for _ in 0..random.below(3) {
+                add(&mut args, random.pick(&OFFSETS));
+            }
+            if random.below(2) == 0 {
+                add(&mut args, random.pick(&["BIT", "byte", "bit", "x"]));
+            }
+        }
+        "BITOP" => {
+            add(&mut args, random.pick(&["AND", "or", "XOR", "NOT", "x"]));
+            for _ in 0..=random.below(4) {
+                add(&mut args, random.pick(&KEYS));
+            }
+        }
+        "BITFIELD" | "BITFIELD_RO" => {
+            add(&mut args, random.pick(&KEYS));
+            for _ in 0..random.below(5) {
+                let op = random.pick(&["GET", "set", "INCRBY", "INCRBY", "OVERFLOW"]);
+                add(&mut args, op);
+                if op == "OVERFLOW" {
+                    add(
+                        &mut args,
+                        random.pick(&["WRAP", "sat", "FAIL", "FAIL", "x"]),
+                    );
+                    continue;
+                }
+                // Mostly right: one mistake refuses all operations.
+                let fields = &FIELDS[..if random.below(8) == 0 { 14 } else { 8 }];
+                let bits = &BITS[..if random.below(8) == 0 { 13 } else { 7 }];
+                add(&mut args, random.pick(fields));
+                add(&mut args, random.pick(bits));
+                if op != "GET" {
+                    let numbers = [
+                        "0",
+                        "1",
+                        "-1",
+                        "100",
+                        "-300",
+                        "65535",
+                        "9223372036854775807",
+                        "-9223372036854775808",
+                    ];
+                    add(&mut args, random.pick(&numbers));
+                }
+            }
+        }
+        "LCS" => {
+            add(&mut args, random.pick(&KEYS));
+            add(&mut args, random.pick(&KEYS));
+            for _ in 0..random.below(4) {
+                let option =
+                    random.pick(&["IDX", "LEN", "WITHMATCHLEN", "idx", "MINMATCHLEN", "x"]);
+                add(&mut args, option);
+                if option == "MINMATCHLEN" {
+                    add(&mut args, random.pick(&["0", "1", "2", "-1", "x"]));
+                }
+            }
+        }
+        "RENAME" | "RENAMENX" | "COPY" => {
+            add(&mut args, random.pick(&KEYS));
+            add(&mut args, random.pick(&KEYS));
+            for _ in 0..random.below(3) {
+                if name == "COPY" {
+                    add(&mut args, random.pick(&["REPLACE", "DB", "x"]));
+                    if random.below(2) == 0 {
+                        add(&mut args, random.pick(&["0", "1", "-1", "x", "3000000000"]));
+                    }
+                }
+            }
         }
         "KEYS" => add(&mut args, random.pick(&PATTERNS)),
         "SCAN" => {
@@ -555,7 +668,8 @@ fn refusals_are_those_of_redis() {
         vec!["command", "getkeys", "del", "a", "b"],
         vec!["command", "info", "nosuch"],
         vec![
-            "command", "info", "get", "set", "del", "mset", "scan", "append", "ping",
+            "command", "info", "get", "set", "del", "mset", "scan", "append", "ping", "bitop",
+            "copy",
         ],
         vec!["hello", "4"],
         vec!["hello", "x"],

@@ -158,41 +158,52 @@ fn info(spec: &'static CommandSpec) -> Reply {
 
 /// Where the keys are, in the form of Redis 7. All our commands have theirs at fixed positions.
 fn key_specs(spec: &'static CommandSpec) -> Reply {
-    let (first_key, last_key, key_step) = spec.keys;
-    if first_key == 0 {
+    let (first, last, step) = spec.keys;
+    if first == 0 {
         return Reply::Array(Vec::new());
     }
-    let step = |kind, fields| {
+    let notes = match spec.name {
+        "set" => Some("RW and ACCESS due to the optional `GET` argument"),
+        "getex" => Some("RW and UPDATE because it changes the TTL"),
+        "bitfield" => Some("This command allows both access and modification of the key"),
+        _ => None,
+    };
+    Reply::Array(match spec.key_flags.split_once(';') {
+        None => vec![key_spec((first, last, step), spec.key_flags, notes)],
+        Some((of_first, of_others)) => vec![
+            key_spec((first, first, step), of_first, notes),
+            key_spec((first + 1, last, step), of_others, None),
+        ],
+    })
+}
+
+fn key_spec(
+    (first, last, step): (i32, i32, i32),
+    flags: &'static str,
+    notes: Option<&'static str>,
+) -> Reply {
+    let part = |kind, fields| {
         Reply::Map(vec![
             (Reply::text("type"), Reply::text(kind)),
             (Reply::text("spec"), Reply::Map(fields)),
         ])
     };
-    let last_from_first = if last_key < 0 {
-        last_key
-    } else {
-        last_key - first_key
-    };
+    let last_from_first = if last < 0 { last } else { last - first };
     let range = vec![
         (Reply::text("lastkey"), number(last_from_first)),
-        (Reply::text("keystep"), number(key_step)),
+        (Reply::text("keystep"), number(step)),
         (Reply::text("limit"), number(0)),
     ];
-    let begin = vec![(Reply::text("index"), number(first_key))];
+    let begin = vec![(Reply::text("index"), number(first))];
     let mut fields = vec![
-        (Reply::text("flags"), statuses(spec.key_flags)),
-        (Reply::text("begin_search"), step("index", begin)),
-        (Reply::text("find_keys"), step("range", range)),
+        (Reply::text("flags"), statuses(flags)),
+        (Reply::text("begin_search"), part("index", begin)),
+        (Reply::text("find_keys"), part("range", range)),
     ];
-    let notes = match spec.name {
-        "set" => Some("RW and ACCESS due to the optional `GET` argument"),
-        "getex" => Some("RW and UPDATE because it changes the TTL"),
-        _ => None,
-    };
     if let Some(notes) = notes {
         fields.insert(0, (Reply::text("notes"), Reply::text(notes)));
     }
-    Reply::Array(vec![Reply::Map(fields)])
+    Reply::Map(fields)
 }
 
 /// One command as COMMAND DOCS gives it.
@@ -259,7 +270,9 @@ mod tests {
             let mut parsed = 0;
             for count in 1..=7 {
                 let mut args = vec![Bytes::from_static(spec.name.as_bytes())];
-                args.extend((0..count).map(|number| Bytes::from(number.to_string())));
+                // In turn, so that they are bits, too. What stands before the first key is BITOP's.
+                args.extend((1..spec.keys.0).map(|_| Bytes::from_static(b"OR")));
+                args.extend((0..count).map(|number: u8| Bytes::from((number % 2).to_string())));
                 let request = Request { args };
                 let Ok(Command::Keys(command)) = Command::parse(&request) else {
                     continue;

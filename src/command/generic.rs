@@ -19,6 +19,28 @@ pub struct ScanCommand {
     pub kind: Option<Bytes>,
 }
 
+/// RENAME and RENAMENX.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenameCommand {
+    /// What is moved, with its expiry.
+    pub from: Bytes,
+    /// The new name.
+    pub to: Bytes,
+    /// RENAMENX: not onto another key.
+    pub only_new: bool,
+}
+
+/// COPY.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyCommand {
+    /// What is copied, with its expiry.
+    pub from: Bytes,
+    /// The name of the copy.
+    pub to: Bytes,
+    /// A key of that name is replaced (REPLACE).
+    pub replace: bool,
+}
+
 /// Keys a SCAN visits unless told.
 const SCAN_COUNT: u64 = 10;
 
@@ -50,6 +72,56 @@ pub(super) fn parse_touch(_: &'static CommandSpec, args: &[Bytes]) -> Result<Com
     keys(KeyCommand::Touch {
         keys: rest(args, 1),
     })
+}
+
+pub(super) fn parse_rename(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    rename(args, false)
+}
+
+pub(super) fn parse_renamenx(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    rename(args, true)
+}
+
+fn rename(args: &[Bytes], only_new: bool) -> Result<Command, Reply> {
+    keys(KeyCommand::Rename(RenameCommand {
+        from: arg(args, 1),
+        to: arg(args, 2),
+        only_new,
+    }))
+}
+
+pub(super) fn parse_copy(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    let (from, to) = (arg(args, 1), arg(args, 2));
+    let (mut replace, mut at) = (false, 3);
+    while let Some(option) = args.get(at) {
+        if is_option(option, "REPLACE") {
+            replace = true;
+        } else if is_option(option, "DB") && at + 1 < args.len() {
+            at += 1;
+            // As from Redis with one database.
+            match integer(args, at)? {
+                0 => {}
+                index if i32::try_from(index).is_ok() => {
+                    return Err(Reply::error("ERR DB index is out of range"));
+                }
+                _ => {
+                    let (least, most) = (i32::MIN, i32::MAX);
+                    let text =
+                        format!("ERR value is out of range, value must between {least} and {most}");
+                    return Err(Reply::Error(text.into()));
+                }
+            }
+        } else {
+            return Err(SYNTAX_ERROR);
+        }
+        at += 1;
+    }
+    if from == to {
+        return Err(Reply::error(
+            "ERR source and destination objects are the same",
+        ));
+    }
+    keys(KeyCommand::Copy(CopyCommand { from, to, replace }))
 }
 
 pub(super) fn parse_type(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {

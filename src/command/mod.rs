@@ -9,6 +9,7 @@
 //! COMMAND from it. Differences from Redis are listed in `docs/commands.md`.
 
 mod args;
+mod bitmap;
 mod client;
 mod describe;
 mod expire;
@@ -25,15 +26,17 @@ mod table;
 use bytes::Bytes;
 
 pub use args::{MAX_STRING_BYTES, invalid_expire_time, parse_integer};
+pub use bitmap::{BitOp, BitRange, BitSearch, FieldAction, FieldOp, FieldType, Overflow};
 pub use client::{ClientCommand, ClientKind};
 pub use describe::{CommandQuery, ListFilter};
 pub use expire::{ExpireCommand, ExpireCondition, TtlForm};
-pub use generic::ScanCommand;
+pub use generic::{CopyCommand, RenameCommand, ScanCommand};
 pub use glob::glob_matches;
 pub use long_double::LongDouble;
 pub use sentinel::SentinelCommand;
 pub use session::{HelloCommand, SessionCommand};
 pub use set::{Expiry, GetExCommand, GetExExpiry, SetCommand, SetCondition, SetExpiry, SetReply};
+pub use string::{LcsCommand, LcsForm};
 pub use table::{CommandSpec, commands, lookup};
 
 use crate::resp::{Reply, Request};
@@ -156,6 +159,44 @@ pub enum KeyCommand {
         /// What is written there.
         value: Bytes,
     },
+    /// LCS.
+    Lcs(LcsCommand),
+    /// GETBIT.
+    GetBit {
+        /// The key.
+        key: Bytes,
+        /// The bit, from the highest of the first byte on.
+        offset: u64,
+    },
+    /// SETBIT.
+    SetBit {
+        /// The key.
+        key: Bytes,
+        /// The bit, from the highest of the first byte on.
+        offset: u64,
+        /// What it becomes.
+        on: bool,
+    },
+    /// BITCOUNT.
+    BitCount(BitSearch),
+    /// BITPOS.
+    BitPos(BitSearch),
+    /// BITOP.
+    BitOp {
+        /// How to combine.
+        op: BitOp,
+        /// The destination, and what is combined.
+        keys: Vec<Bytes>,
+    },
+    /// BITFIELD and BITFIELD_RO.
+    BitField {
+        /// The key.
+        key: Bytes,
+        /// What to do, in this order.
+        ops: Vec<FieldOp>,
+        /// BITFIELD_RO. The other is a write even if it only reads, as in Redis.
+        read_only: bool,
+    },
     /// INCR, DECR, INCRBY and DECRBY.
     IncrBy {
         /// The key.
@@ -186,6 +227,10 @@ pub enum KeyCommand {
         /// The keys.
         keys: Vec<Bytes>,
     },
+    /// RENAME and RENAMENX.
+    Rename(RenameCommand),
+    /// COPY.
+    Copy(CopyCommand),
     /// EXPIRE, PEXPIRE, EXPIREAT and PEXPIREAT.
     Expire(ExpireCommand),
     /// TTL, PTTL, EXPIRETIME and PEXPIRETIME.
@@ -230,9 +275,16 @@ impl KeyCommand {
             | K::MSetNx { .. }
             | K::Append { .. }
             | K::SetRange { .. }
+            | K::SetBit { .. }
+            | K::BitOp { .. }
+            | K::BitField {
+                read_only: false, ..
+            }
             | K::IncrBy { .. }
             | K::IncrByFloat { .. }
             | K::Del { .. }
+            | K::Rename(_)
+            | K::Copy(_)
             | K::Expire(_)
             | K::Persist { .. } => true,
             K::DbSize
@@ -240,6 +292,11 @@ impl KeyCommand {
             | K::MGet { .. }
             | K::StrLen { .. }
             | K::GetRange { .. }
+            | K::Lcs(_)
+            | K::GetBit { .. }
+            | K::BitCount(_)
+            | K::BitPos(_)
+            | K::BitField { .. }
             | K::Exists { .. }
             | K::Touch { .. }
             | K::Ttl { .. }
@@ -253,7 +310,7 @@ impl KeyCommand {
     /// The keys that the command names.
     pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
         use KeyCommand as K;
-        let (mut one, mut many, mut pairs) = (None, &[][..], &[][..]);
+        let (mut one, mut other, mut many, mut pairs) = (None, None, &[][..], &[][..]);
         match self {
             K::Get { key }
             | K::GetDel { key }
@@ -261,6 +318,9 @@ impl KeyCommand {
             | K::StrLen { key }
             | K::GetRange { key, .. }
             | K::SetRange { key, .. }
+            | K::GetBit { key, .. }
+            | K::SetBit { key, .. }
+            | K::BitField { key, .. }
             | K::IncrBy { key, .. }
             | K::IncrByFloat { key, .. }
             | K::Ttl { key, .. }
@@ -269,14 +329,21 @@ impl KeyCommand {
             K::Set(set) => one = Some(&set.key),
             K::GetEx(get) => one = Some(&get.key),
             K::Expire(expire) => one = Some(&expire.key),
-            K::MGet { keys } | K::Del { keys } | K::Exists { keys } | K::Touch { keys } => {
-                many = keys;
-            }
+            K::BitCount(search) | K::BitPos(search) => one = Some(&search.key),
+            K::Lcs(lcs) => (one, other) = (Some(&lcs.keys[0]), Some(&lcs.keys[1])),
+            K::Rename(rename) => (one, other) = (Some(&rename.from), Some(&rename.to)),
+            K::Copy(copy) => (one, other) = (Some(&copy.from), Some(&copy.to)),
+            K::MGet { keys }
+            | K::Del { keys }
+            | K::Exists { keys }
+            | K::Touch { keys }
+            | K::BitOp { keys, .. } => many = keys,
             K::MSet { pairs: some } | K::MSetNx { pairs: some } => pairs = some,
             K::DbSize | K::Flush | K::Keys { .. } | K::Scan(_) | K::RandomKey => {}
         }
         let firsts = pairs.iter().map(|(key, _)| key);
         one.into_iter()
+            .chain(other)
             .chain(many)
             .chain(firsts)
             .map(|key| &key[..])

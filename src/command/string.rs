@@ -2,9 +2,71 @@
 
 use bytes::Bytes;
 
-use super::args::{arg, integer, keys, rest, wrong_arity};
+use super::args::{SYNTAX_ERROR, arg, integer, is_option, keys, rest, wrong_arity};
 use super::{Command, CommandSpec, KeyCommand, LongDouble};
 use crate::resp::Reply;
+
+/// LCS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LcsCommand {
+    /// The two keys.
+    pub keys: [Bytes; 2],
+    /// What is answered.
+    pub form: LcsForm,
+}
+
+/// What LCS answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LcsForm {
+    /// The longest common subsequence.
+    Text,
+    /// Its length (LEN).
+    Length,
+    /// Where its parts are (IDX).
+    Ranges {
+        /// Shorter parts are left out (MINMATCHLEN).
+        at_least: u64,
+        /// Each with its length (WITHMATCHLEN).
+        with_length: bool,
+    },
+}
+
+pub(super) fn parse_lcs(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    let (mut length, mut ranges, mut with_length, mut at_least) = (false, false, false, 0);
+    let mut at = 3;
+    while let Some(option) = args.get(at) {
+        if is_option(option, "IDX") {
+            ranges = true;
+        } else if is_option(option, "LEN") {
+            length = true;
+        } else if is_option(option, "WITHMATCHLEN") {
+            with_length = true;
+        } else if is_option(option, "MINMATCHLEN") && at + 1 < args.len() {
+            at += 1;
+            at_least = u64::try_from(integer(args, at)?).unwrap_or(0);
+        } else {
+            return Err(SYNTAX_ERROR);
+        }
+        at += 1;
+    }
+    let form = match (length, ranges) {
+        (true, true) => {
+            return Err(Reply::error(
+                "ERR If you want both the length and indexes, please just use IDX.",
+            ));
+        }
+        (true, false) => LcsForm::Length,
+        (false, false) => LcsForm::Text,
+        (false, true) => LcsForm::Ranges {
+            at_least,
+            with_length,
+        },
+    };
+    keys(KeyCommand::Lcs(LcsCommand {
+        keys: [arg(args, 1), arg(args, 2)],
+        form,
+    }))
+}
 
 pub(super) fn parse_get(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
     keys(KeyCommand::Get { key: arg(args, 1) })

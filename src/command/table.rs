@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 
 use super::{
-    Command, client, describe, expire, generic, parse_container, pubsub, sentinel, session, set,
-    string,
+    Command, bitmap, client, describe, expire, generic, parse_container, pubsub, sentinel, session,
+    set, string,
 };
 use crate::resp::Reply;
 
@@ -30,7 +30,8 @@ pub struct CommandSpec {
     pub flags: &'static str,
     /// Positions of the first and the last key (negative: from the end) and the step between.
     pub keys: (i32, i32, i32),
-    /// What happens to the keys: `RO access`, `RW update` and so on.
+    /// What happens to the keys: `RO access`, `RW update` and so on; behind a `;`, to those behind the
+    /// first.
     pub key_flags: &'static str,
     /// ACL categories, each with its `@`.
     pub categories: &'static str,
@@ -108,7 +109,7 @@ fn bucket_of(name: &[u8]) -> usize {
 }
 
 #[rustfmt::skip]
-static COMMANDS: [CommandSpec; 82] = [
+static COMMANDS: [CommandSpec; 93] = [
     CommandSpec {
         name: "append", arity: 3, flags: "write denyoom fast",
         keys: (1, 1, 1), key_flags: "RW insert",
@@ -122,6 +123,41 @@ static COMMANDS: [CommandSpec; 82] = [
         categories: "@fast @connection", tips: "",
         group: "connection", since: "1.0.0", summary: "Authenticate to the server",
         parse: session::parse_auth,
+    },
+    CommandSpec {
+        name: "bitcount", arity: -2, flags: "readonly",
+        keys: (1, 1, 1), key_flags: "RO access",
+        categories: "@read @bitmap @slow", tips: "",
+        group: "bitmap", since: "2.6.0", summary: "Count set bits in a string",
+        parse: bitmap::parse_bitcount,
+    },
+    CommandSpec {
+        name: "bitfield", arity: -2, flags: "write denyoom",
+        keys: (1, 1, 1), key_flags: "RW access update variable_flags",
+        categories: "@write @bitmap @slow", tips: "",
+        group: "bitmap", since: "3.2.0", summary: "Perform arbitrary bitfield integer operations on strings",
+        parse: bitmap::parse_bitfield,
+    },
+    CommandSpec {
+        name: "bitfield_ro", arity: -2, flags: "readonly fast",
+        keys: (1, 1, 1), key_flags: "RO access",
+        categories: "@read @bitmap @fast", tips: "",
+        group: "bitmap", since: "6.0.0", summary: "Perform arbitrary bitfield integer operations on strings. Read-only variant of BITFIELD",
+        parse: bitmap::parse_bitfield_ro,
+    },
+    CommandSpec {
+        name: "bitop", arity: -4, flags: "write denyoom",
+        keys: (2, -1, 1), key_flags: "OW update; RO access",
+        categories: "@write @bitmap @slow", tips: "",
+        group: "bitmap", since: "2.6.0", summary: "Perform bitwise operations between strings",
+        parse: bitmap::parse_bitop,
+    },
+    CommandSpec {
+        name: "bitpos", arity: -3, flags: "readonly",
+        keys: (1, 1, 1), key_flags: "RO access",
+        categories: "@read @bitmap @slow", tips: "",
+        group: "bitmap", since: "2.8.7", summary: "Find first bit set or clear in a string",
+        parse: bitmap::parse_bitpos,
     },
     CommandSpec {
         name: "client", arity: -2, flags: "",
@@ -236,6 +272,13 @@ static COMMANDS: [CommandSpec; 82] = [
         parse: session::parse_config_get,
     },
     CommandSpec {
+        name: "copy", arity: -3, flags: "write denyoom",
+        keys: (1, 2, 1), key_flags: "RO access; OW update",
+        categories: "@keyspace @write @slow", tips: "",
+        group: "generic", since: "6.2.0", summary: "Copy a key",
+        parse: generic::parse_copy,
+    },
+    CommandSpec {
         name: "dbsize", arity: 1, flags: "readonly fast",
         keys: (0, 0, 0), key_flags: "",
         categories: "@keyspace @read @fast", tips: "request_policy:all_shards response_policy:agg_sum",
@@ -320,6 +363,13 @@ static COMMANDS: [CommandSpec; 82] = [
         parse: string::parse_get,
     },
     CommandSpec {
+        name: "getbit", arity: 3, flags: "readonly fast",
+        keys: (1, 1, 1), key_flags: "RO access",
+        categories: "@read @bitmap @fast", tips: "",
+        group: "bitmap", since: "2.2.0", summary: "Returns the bit value at offset in the string value stored at key",
+        parse: bitmap::parse_getbit,
+    },
+    CommandSpec {
         name: "getdel", arity: 2, flags: "write fast",
         keys: (1, 1, 1), key_flags: "RW access delete",
         categories: "@write @string @fast", tips: "",
@@ -388,6 +438,13 @@ static COMMANDS: [CommandSpec; 82] = [
         categories: "@keyspace @read @slow @dangerous", tips: "request_policy:all_shards nondeterministic_output_order",
         group: "generic", since: "1.0.0", summary: "Find all keys matching the given pattern",
         parse: generic::parse_keys,
+    },
+    CommandSpec {
+        name: "lcs", arity: -3, flags: "readonly",
+        keys: (1, 2, 1), key_flags: "RO access",
+        categories: "@read @string @slow", tips: "",
+        group: "string", since: "7.0.0", summary: "Find longest common substring",
+        parse: string::parse_lcs,
     },
     CommandSpec {
         name: "mget", arity: -2, flags: "readonly fast",
@@ -495,6 +552,20 @@ static COMMANDS: [CommandSpec; 82] = [
         parse: generic::parse_random_key,
     },
     CommandSpec {
+        name: "rename", arity: 3, flags: "write",
+        keys: (1, 2, 1), key_flags: "RW access delete; OW update",
+        categories: "@keyspace @write @slow", tips: "",
+        group: "generic", since: "1.0.0", summary: "Rename a key",
+        parse: generic::parse_rename,
+    },
+    CommandSpec {
+        name: "renamenx", arity: 3, flags: "write fast",
+        keys: (1, 2, 1), key_flags: "RW access delete; OW insert",
+        categories: "@keyspace @write @fast", tips: "",
+        group: "generic", since: "1.0.0", summary: "Rename a key, only if the new key does not exist",
+        parse: generic::parse_renamenx,
+    },
+    CommandSpec {
         name: "reset", arity: 1, flags: "noscript loading stale fast no_auth allow_busy",
         keys: (0, 0, 0), key_flags: "",
         categories: "@fast @connection", tips: "",
@@ -591,6 +662,13 @@ static COMMANDS: [CommandSpec; 82] = [
         categories: "@write @string @slow", tips: "",
         group: "string", since: "1.0.0", summary: "Set the string value of a key",
         parse: set::parse_set,
+    },
+    CommandSpec {
+        name: "setbit", arity: 4, flags: "write denyoom",
+        keys: (1, 1, 1), key_flags: "RW access update",
+        categories: "@write @bitmap @slow", tips: "",
+        group: "bitmap", since: "2.2.0", summary: "Sets or clears the bit at offset in the string value stored at key",
+        parse: bitmap::parse_setbit,
     },
     CommandSpec {
         name: "setex", arity: 4, flags: "write denyoom",

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use super::{Planner, count};
-use crate::command::{ExpireCommand, TtlForm, glob_matches, invalid_expire_time};
+use crate::command::{
+    CopyCommand, ExpireCommand, RenameCommand, TtlForm, glob_matches, invalid_expire_time,
+};
 use crate::keyspace::Effect;
 use crate::keyspace::entry::Entry;
 use crate::resp::Reply;
@@ -23,6 +25,40 @@ impl Planner<'_> {
             }
         }
         count(deleted)
+    }
+
+    /// The value is logged under its new name: effects are absolute.
+    pub(super) fn rename(&mut self, rename: &RenameCommand) -> Reply {
+        let RenameCommand { from, to, only_new } = rename;
+        let Some(entry) = self.find(from) else {
+            return Reply::error("ERR no such key");
+        };
+        if from == to || (*only_new && self.find(to).is_some()) {
+            return if *only_new { count(0) } else { Reply::OK };
+        }
+        self.put_as(to, entry);
+        self.effects.push(Effect::Del { key: entry.key() });
+        if *only_new { count(1) } else { Reply::OK }
+    }
+
+    pub(super) fn copy(&mut self, copy: &CopyCommand) -> Reply {
+        let Some(entry) = self.find(&copy.from) else {
+            return count(0);
+        };
+        if !copy.replace && self.find(&copy.to).is_some() {
+            return count(0);
+        }
+        self.put_as(&copy.to, entry);
+        count(1)
+    }
+
+    /// The effect of giving another key what this one has.
+    fn put_as(&mut self, key: &[u8], entry: &Entry) {
+        self.effects.push(Effect::Set {
+            key,
+            value: entry.value(),
+            expire_at: entry.expire_at(),
+        });
     }
 
     pub(super) fn expire(&mut self, expire: &ExpireCommand) -> Reply {

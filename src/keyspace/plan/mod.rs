@@ -4,8 +4,10 @@
 //! else: the simulation repeats it. What the reply shows is in `depends_on` (R32): the newest
 //! record not yet released among the keys it looked at, keys it did not find included.
 
+mod bitmap;
 mod counters;
 mod generic;
+mod lcs;
 mod set;
 mod strings;
 
@@ -72,12 +74,21 @@ impl<'a> Planner<'a> {
             KeyCommand::StrLen { key } => count(self.find(key).map_or(0, |e| e.value().len())),
             KeyCommand::GetRange { key, start, end } => self.get_range(key, *start, *end),
             KeyCommand::SetRange { key, offset, value } => self.set_range(key, *offset, value),
+            KeyCommand::Lcs(lcs) => self.lcs(lcs),
+            KeyCommand::GetBit { key, offset } => self.get_bit(key, *offset),
+            KeyCommand::SetBit { key, offset, on } => self.set_bit(key, *offset, *on),
+            KeyCommand::BitCount(search) => self.bit_count(search),
+            KeyCommand::BitPos(search) => self.bit_pos(search),
+            KeyCommand::BitOp { op, keys } => self.bit_op(*op, keys),
+            KeyCommand::BitField { key, ops, .. } => self.bit_field(key, ops),
             KeyCommand::IncrBy { key, by } => self.increment(key, *by),
             KeyCommand::IncrByFloat { key, by } => self.increment_float(key, *by),
             KeyCommand::Del { keys } => self.delete(keys),
             KeyCommand::Exists { keys } | KeyCommand::Touch { keys } => {
                 count(keys.iter().filter(|key| self.find(key).is_some()).count())
             }
+            KeyCommand::Rename(rename) => self.rename(rename),
+            KeyCommand::Copy(copy) => self.copy(copy),
             KeyCommand::Expire(expire) => self.expire(expire),
             KeyCommand::Ttl { key, form } => self.ttl(key, *form),
             KeyCommand::Persist { key } => self.persist(key),

@@ -5,7 +5,7 @@ use crate::command::MAX_STRING_BYTES;
 use crate::keyspace::entry::Entry;
 use crate::resp::Reply;
 
-const TOO_LONG: Reply =
+pub(super) const TOO_LONG: Reply =
     Reply::error("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 
 impl Planner<'_> {
