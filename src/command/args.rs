@@ -26,7 +26,13 @@ pub fn invalid_expire_time(command: &str) -> Reply {
 }
 
 pub(super) fn wrong_arity(command: &str) -> Reply {
-    Reply::Error(format!("ERR wrong number of arguments for '{command}' command").into())
+    let what = format!("wrong number of arguments for '{command}' command");
+    // EXEC that cannot be carried out ends what it was to carry out.
+    let text = match command {
+        "exec" => format!("EXECABORT Transaction discarded because of: {what}"),
+        _ => format!("ERR {what}"),
+    };
+    Reply::Error(text.into())
 }
 
 pub(super) fn unknown_subcommand(container: &str, name: &[u8]) -> Reply {

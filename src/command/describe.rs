@@ -266,7 +266,8 @@ mod tests {
 
     #[test]
     fn a_command_names_the_keys_that_its_row_says() {
-        for spec in commands().filter(|spec| spec.keys.0 > 0) {
+        let of_keys = |spec: &&CommandSpec| spec.keys.0 > 0 && spec.group != "transactions";
+        for spec in commands().filter(of_keys) {
             let mut parsed = 0;
             for count in 1..=7 {
                 let mut args = vec![Bytes::from_static(spec.name.as_bytes())];

@@ -22,6 +22,7 @@ mod session;
 mod set;
 mod string;
 mod table;
+mod transaction;
 
 use bytes::Bytes;
 
@@ -38,6 +39,7 @@ pub use session::{HelloCommand, SessionCommand};
 pub use set::{Expiry, GetExCommand, GetExExpiry, SetCommand, SetCondition, SetExpiry, SetReply};
 pub use string::{LcsCommand, LcsForm};
 pub use table::{CommandSpec, commands, lookup};
+pub use transaction::TransactionCommand;
 
 use crate::resp::{Reply, Request};
 
@@ -51,6 +53,21 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether there is such a command, and it takes so many arguments. What is wrong with `request`
+    /// besides is found when it is carried out, which matters in a transaction.
+    pub fn is_known(request: &Request) -> bool {
+        let args = &request.args[..];
+        let spec = args.first().and_then(|name| lookup(name));
+        let Some(spec) = spec.filter(|spec| spec.container().is_none()) else {
+            return false;
+        };
+        let container = spec.subcommands().next().is_some();
+        let with_subcommand = container && (args.len() > 1 || spec.name != "command");
+        spec.accepts(args.len())
+            && (!with_subcommand
+                || find_subcommand(spec, args).is_some_and(|found| found.accepts(args.len())))
+    }
+
     /// The meaning of `request`, or the error to answer.
     pub fn parse(request: &Request) -> Result<Command, Reply> {
         let args = &request.args[..];
@@ -77,14 +94,18 @@ fn is_http(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
-/// Passes a request on to the subcommand it names.
-fn parse_container(spec: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
-    let name = args.get(1).map_or(&b""[..], |name| name);
-    let subcommand = spec.subcommands().find(|subcommand| {
+fn find_subcommand(spec: &'static CommandSpec, args: &[Bytes]) -> Option<&'static CommandSpec> {
+    let name = args.get(1)?;
+    spec.subcommands().find(|subcommand| {
         let (_, known) = subcommand.name.split_once('|').unwrap_or_default();
         known.as_bytes().eq_ignore_ascii_case(name)
-    });
-    let Some(subcommand) = subcommand else {
+    })
+}
+
+/// Passes a request on to the subcommand it names.
+fn parse_container(spec: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    let Some(subcommand) = find_subcommand(spec, args) else {
+        let name = args.get(1).map_or(&b""[..], |name| name);
         return Err(args::unknown_subcommand(spec.name, name));
     };
     if !subcommand.accepts(args.len()) {

@@ -5,7 +5,10 @@ use bytes::Bytes;
 
 use super::args::{arg, integer, is_option, printable, rest, wrong_arity};
 use super::client::{UNCLEAN_NAME, is_clean};
-use super::{ClientCommand, Command, CommandQuery, CommandSpec, SentinelCommand, parse_integer};
+use super::{
+    ClientCommand, Command, CommandQuery, CommandSpec, SentinelCommand, TransactionCommand,
+    parse_integer,
+};
 use crate::resp::{Reply, Version};
 
 /// A command that the server answers.
@@ -88,6 +91,8 @@ pub enum SessionCommand {
         /// How long to wait, in milliseconds; 0: without end.
         timeout_ms: u64,
     },
+    /// MULTI and what belongs to it.
+    Transaction(TransactionCommand),
     /// TIME.
     Time,
     /// An HTTP request on the client port: close the connection without an answer.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{
     Command, bitmap, client, describe, expire, generic, parse_container, pubsub, sentinel, session,
-    set, string,
+    set, string, transaction,
 };
 use crate::resp::Reply;
 
@@ -109,7 +109,7 @@ fn bucket_of(name: &[u8]) -> usize {
 }
 
 #[rustfmt::skip]
-static COMMANDS: [CommandSpec; 93] = [
+static COMMANDS: [CommandSpec; 98] = [
     CommandSpec {
         name: "append", arity: 3, flags: "write denyoom fast",
         keys: (1, 1, 1), key_flags: "RW insert",
@@ -307,11 +307,25 @@ static COMMANDS: [CommandSpec; 93] = [
         parse: generic::parse_del,
     },
     CommandSpec {
+        name: "discard", arity: 1, flags: "noscript loading stale fast allow_busy",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@fast @transaction", tips: "",
+        group: "transactions", since: "2.0.0", summary: "Discard all commands issued after MULTI",
+        parse: transaction::parse_discard,
+    },
+    CommandSpec {
         name: "echo", arity: 2, flags: "loading stale fast",
         keys: (0, 0, 0), key_flags: "",
         categories: "@fast @connection", tips: "",
         group: "connection", since: "1.0.0", summary: "Echo the given string",
         parse: session::parse_echo,
+    },
+    CommandSpec {
+        name: "exec", arity: 1, flags: "noscript loading stale skip_slowlog",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @transaction", tips: "",
+        group: "transactions", since: "1.2.0", summary: "Execute all commands issued after MULTI",
+        parse: transaction::parse_exec,
     },
     CommandSpec {
         name: "exists", arity: -2, flags: "readonly fast",
@@ -466,6 +480,13 @@ static COMMANDS: [CommandSpec; 93] = [
         categories: "@write @string @slow", tips: "request_policy:multi_shard response_policy:agg_min",
         group: "string", since: "1.0.1", summary: "Set multiple keys to multiple values, only if none of the keys exist",
         parse: string::parse_msetnx,
+    },
+    CommandSpec {
+        name: "multi", arity: 1, flags: "noscript loading stale fast allow_busy",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@fast @transaction", tips: "",
+        group: "transactions", since: "1.2.0", summary: "Mark the start of a transaction block",
+        parse: transaction::parse_multi,
     },
     CommandSpec {
         name: "persist", arity: 2, flags: "write fast",
@@ -755,11 +776,25 @@ static COMMANDS: [CommandSpec; 93] = [
         parse: pubsub::parse_unsubscribe,
     },
     CommandSpec {
+        name: "unwatch", arity: 1, flags: "noscript loading stale fast allow_busy",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@fast @transaction", tips: "",
+        group: "transactions", since: "2.2.0", summary: "Forget about all watched keys",
+        parse: transaction::parse_unwatch,
+    },
+    CommandSpec {
         name: "wait", arity: 3, flags: "noscript",
         keys: (0, 0, 0), key_flags: "",
         categories: "@slow @connection", tips: "request_policy:all_shards response_policy:agg_min",
         group: "generic", since: "3.0.0", summary: "Wait for the synchronous replication of all the write commands sent in the context of the current connection",
         parse: session::parse_wait,
+    },
+    CommandSpec {
+        name: "watch", arity: -2, flags: "noscript loading stale fast allow_busy",
+        keys: (1, -1, 1), key_flags: "RO",
+        categories: "@fast @transaction", tips: "",
+        group: "transactions", since: "2.2.0", summary: "Watch the given keys to determine execution of the MULTI/EXEC block",
+        parse: transaction::parse_watch,
     },
 ];
 

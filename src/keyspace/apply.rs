@@ -52,24 +52,24 @@ impl Keyspace {
                 value,
                 expire_at,
             } => {
-                let hash = self.tables.hash(key);
-                self.pending.touch(hash, lsn);
+                let hash = self.touch(key, lsn);
                 self.set(Entry::new(hash, key, value, expire_at));
             }
             Effect::Del { key } => {
-                let hash = self.tables.hash(key);
-                self.pending.touch(hash, lsn);
+                let hash = self.touch(key, lsn);
                 if let Some(old) = self.tables.remove(hash, key) {
                     self.forget(&old);
                 }
             }
             Effect::Expire { key, expire_at } => {
-                let hash = self.tables.hash(key);
-                self.pending.touch(hash, lsn);
+                let hash = self.touch(key, lsn);
                 self.set_expiry(hash, key, expire_at);
             }
             Effect::Flush => {
                 self.pending.touch_all(lsn);
+                let tables = &self.tables;
+                self.watches
+                    .touch_all(|hash| tables.with_hash(hash).next().is_some());
                 self.expiries.clear();
                 self.digest = 0;
                 self.bytes = 0;
@@ -78,6 +78,14 @@ impl Keyspace {
                 });
             }
         }
+    }
+
+    /// Record `lsn` changes this key; its hash.
+    fn touch(&mut self, key: &[u8], lsn: Lsn) -> u64 {
+        let hash = self.tables.hash(key);
+        self.pending.touch(hash, lsn);
+        self.watches.touch(hash);
+        hash
     }
 
     fn set(&mut self, entry: Entry) {

@@ -106,7 +106,7 @@ pub enum EffectError {
     },
 }
 
-/// The effects of one command, in order, in their encoding.
+/// The effects of one command, or of a transaction's, in order, in their encoding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     bytes: Vec<u8>,
@@ -145,6 +145,11 @@ impl Effects {
     pub fn iter(&self) -> impl Iterator<Item = Effect<'_>> {
         // Only effects that were encoded here or checked by `decode` are inside.
         EffectIter::new(&self.bytes).map_while(Result::ok)
+    }
+
+    /// Adds those of another command behind these.
+    pub fn extend(&mut self, others: &Effects) {
+        self.bytes.extend_from_slice(&others.bytes);
     }
 
     /// Takes all effects out.

@@ -15,6 +15,7 @@ use super::entry::Entry;
 use super::expiry::ExpiryIndex;
 use super::pending::Pending;
 use super::tables::{HashSeed, TABLES, Tables, insert_into, reserve_in, table_of};
+use super::watch::Watches;
 use super::{Effect, EffectError, Keyspace};
 
 const GROUPS: usize = 64;
@@ -137,6 +138,7 @@ impl Loader {
             bytes,
             pending: Pending::default(),
             flushed: None,
+            watches: Watches::default(),
         }
     }
 }

@@ -27,6 +27,7 @@ mod scan;
 mod scrub;
 mod tables;
 mod walk;
+mod watch;
 
 pub use apply::Flushed;
 pub(crate) use effects::keys_in;
@@ -36,11 +37,13 @@ pub use plan::Plan;
 pub use repair::Touched;
 pub use tables::HashSeed;
 pub use walk::{WalkBatch, WalkCursor, WalkLimit};
+pub use watch::Changed;
 
 use crate::units::{Lsn, Millis};
 use expiry::ExpiryIndex;
 use pending::Pending;
 use tables::Tables;
+use watch::Watches;
 
 /// All keys of one node.
 #[derive(Debug)]
@@ -51,6 +54,7 @@ pub struct Keyspace {
     digest: u64,
     bytes: usize,
     flushed: Option<Flushed>,
+    watches: Watches,
 }
 
 impl Keyspace {
@@ -63,6 +67,7 @@ impl Keyspace {
             digest: 0,
             bytes: 0,
             flushed: None,
+            watches: Watches::default(),
         }
     }
 
@@ -114,6 +119,18 @@ impl Keyspace {
     /// some keys on.
     pub fn prefetch<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
         self.tables.prefetch(keys);
+    }
+
+    /// Has `changed` set once `key` is changed, deleted or made.
+    pub fn watch(&mut self, key: &[u8], changed: &Changed) {
+        let hash = self.tables.hash(key);
+        self.watches.add(hash, changed);
+    }
+
+    /// Whether a key that is there has expired by now.
+    pub fn is_expired(&self, key: &[u8], now: Millis) -> bool {
+        let entry = self.tables.find(self.tables.hash(key), key);
+        entry.is_some_and(|entry| entry.is_expired(now))
     }
 
     /// When the next key expires, if any has an expiry.

@@ -45,6 +45,7 @@ mod stats;
 mod steward;
 mod store;
 mod stream;
+mod transact;
 mod waiters;
 
 pub use config::{
@@ -66,3 +67,4 @@ pub use snapshots::{CannotLoad, NoSnapshot};
 pub use start::{Running, StartError, start};
 pub use stats::Stats;
 pub use store::{Executed, Refused, Store};
+pub use transact::{Outcome, Transacted, Watched};

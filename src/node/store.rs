@@ -84,7 +84,7 @@ pub(super) const NEVER: Lsn = Lsn(u64::MAX);
 pub struct Store {
     inner: RwLock<Inner>,
     log: Arc<Log>,
-    host: Arc<dyn Host>,
+    pub(super) host: Arc<dyn Host>,
     applied_lsn: AtomicU64,
     exact_from_lsn: AtomicU64,
     /// Of the present reign. Locked inside `inner`, and by the driver, each for a moment.
@@ -161,14 +161,14 @@ impl From<AppendError> for Refused {
 const PREFETCHED: usize = 64;
 
 /// Commands on more than one key follow: their cache misses overlap.
-fn prefetch<'a>(inner: &Inner, commands: impl Iterator<Item = &'a KeyCommand> + Clone) {
+pub(super) fn prefetch<'a>(inner: &Inner, commands: impl Iterator<Item = &'a KeyCommand> + Clone) {
     if commands.clone().flat_map(KeyCommand::keys).nth(1).is_some() {
         inner.keyspace.prefetch(commands.flat_map(KeyCommand::keys));
     }
 }
 
 /// Why a record of so many bytes will never be appended; for the client.
-fn never_fits(bytes: usize, limit: Option<Lag>) -> Option<String> {
+pub(super) fn never_fits(bytes: usize, limit: Option<Lag>) -> Option<String> {
     if bytes > MAX_RECORD_BYTES {
         let most = MAX_RECORD_BYTES >> 20;
         return Some(format!("ERR one command may write at most {most} MiB"));
@@ -309,14 +309,14 @@ impl Store {
         )
     }
 
-    fn random(&self) -> u64 {
+    pub(super) fn random(&self) -> u64 {
         self.random
             .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
             .rotate_left(17)
     }
 
     /// R32: never earlier than the newest record's time.
-    fn now(&self, inner: &Inner) -> Millis {
+    pub(super) fn now(&self, inner: &Inner) -> Millis {
         self.host.wall().max(inner.applied.time)
     }
 
@@ -394,7 +394,7 @@ impl Store {
         result
     }
 
-    fn execute_one(
+    pub(super) fn execute_one(
         &self,
         inner: &mut Inner,
         epoch: Epoch,
@@ -443,7 +443,13 @@ impl Store {
     }
 
     /// Whether a record of so many bytes keeps to the RPO budget.
-    fn within(&self, inner: &Inner, limit: Option<Lag>, bytes: usize, now: Millis) -> bool {
+    pub(super) fn within(
+        &self,
+        inner: &Inner,
+        limit: Option<Lag>,
+        bytes: usize,
+        now: Millis,
+    ) -> bool {
         let Some(lag) = limit else { return true };
         let offset = inner.applied.offset + bytes as u64;
         match lag.budget {
@@ -454,7 +460,7 @@ impl Store {
         }
     }
 
-    fn appended(&self, inner: &mut Inner, after: ChainPoint) {
+    pub(super) fn appended(&self, inner: &mut Inner, after: ChainPoint) {
         self.lag_index().push(after);
         self.advance(inner, after);
     }

@@ -12,6 +12,7 @@ mod pubsub;
 mod sentinel;
 mod session;
 mod session_commands;
+mod transaction;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -12,9 +12,10 @@ use super::Server;
 use super::hold::Hold;
 use super::pubsub::{Message, Subscriptions};
 use super::session_commands;
-use crate::command::{Command, KeyCommand};
-use crate::node::{Executed, Gate, Guard, Node, Refused, Serves, Stats};
-use crate::resp::{Limits, Reply, RequestParser, Version};
+use super::transaction::Transaction;
+use crate::command::{Command, KeyCommand, SessionCommand};
+use crate::node::{Executed, Gate, Guard, Node, Refused, Serves, Stats, Watched};
+use crate::resp::{Limits, Reply, Request, RequestParser, Version};
 use crate::units::{Epoch, Lsn, Micros};
 
 /// Commands read ahead of execution.
@@ -25,10 +26,13 @@ const MAX_HELD_BYTES: usize = 64 << 20;
 /// Commands executed under one lock.
 const BATCH: usize = 512;
 
-const REPAIRED: Reply = Reply::error("MASTERDOWN this node's keyspace is being repaired");
-const READONLY: Reply = Reply::error("READONLY You can't write against a read only replica.");
+pub(super) const REPAIRED: Reply =
+    Reply::error("MASTERDOWN this node's keyspace is being repaired");
+pub(super) const READONLY: Reply =
+    Reply::error("READONLY You can't write against a read only replica.");
 
-const DEPOSED: Reply = Reply::error("MASTERDOWN this node is not the primary any more; ask who is");
+pub(super) const DEPOSED: Reply =
+    Reply::error("MASTERDOWN this node is not the primary any more; ask who is");
 
 /// As Redis calls a write that its configuration or its disk does not allow.
 const DISK_FULL: &str = "MISCONF the disk of this node is full; nothing was written, reads go on. \
@@ -44,6 +48,75 @@ pub(super) enum After {
     Close,
 }
 
+/// A request that cannot be carried out.
+#[derive(Clone, Debug)]
+pub(super) struct Mistake {
+    /// What is answered.
+    pub(super) reply: Reply,
+    /// What it does to a transaction.
+    pub(super) weight: Weight,
+}
+
+/// What a request that cannot be carried out does to the transaction it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// It is found when the others are carried out: the command exists, and takes so many arguments.
+    Queued,
+    /// It is refused, and so is EXEC.
+    Aborts,
+    /// It is EXEC's own.
+    Ends,
+}
+
+impl Weight {
+    fn of(request: &Request) -> Weight {
+        let name = request.args.first();
+        if Command::is_known(request) {
+            Weight::Queued
+        } else if name.is_some_and(|name| name.eq_ignore_ascii_case(b"exec")) {
+            Weight::Ends
+        } else {
+            Weight::Aborts
+        }
+    }
+}
+
+/// Who carries out a command here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Primary,
+    Standby,
+}
+
+/// Why nobody does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cannot {
+    /// Yet: it waits, and is answered this when it has waited too long.
+    Wait(&'static str),
+    /// This one.
+    Refuse(&'static str),
+    /// Nor those behind it.
+    RefuseAll(&'static str),
+}
+
+impl From<Refused> for Cannot {
+    fn from(refused: Refused) -> Cannot {
+        match refused {
+            Refused::NotPrimary => Cannot::Wait("MASTERDOWN this node's reign has ended"),
+            Refused::Paused => Cannot::Wait("CLUSTERDOWN a switchover is under way"),
+            Refused::Lagging => Cannot::Wait(
+                "NOREPLICAS the standbys did not catch up in time, and writing more would exceed \
+                 max_lag; nothing was written",
+            ),
+            // At once: waiting makes no room. Only this one: reads behind it are served.
+            Refused::Full(_) => Cannot::Refuse(DISK_FULL),
+            Refused::Closed(_) => {
+                Cannot::RefuseAll("MISCONF the log's disk failed; nothing was written")
+            }
+        }
+    }
+}
+
 /// The state of one connection.
 pub(super) struct Session<'a> {
     pub(super) server: &'a Server,
@@ -53,15 +126,19 @@ pub(super) struct Session<'a> {
     pub(super) last_write: Lsn,
     /// The reign under which this connection was served. When it is over the connection is, too:
     /// its client would go on taking this node for the primary.
-    reign: Option<Epoch>,
+    pub(super) reign: Option<Epoch>,
     /// That reign is over: until when the connection still answers.
-    lame_until: Option<Instant>,
-    todo: VecDeque<Result<Command, Reply>>,
+    pub(super) lame_until: Option<Instant>,
+    pub(super) todo: VecDeque<Result<Command, Mistake>>,
+    /// Since MULTI.
+    pub(super) transaction: Option<Transaction>,
+    /// Since WATCH.
+    pub(super) watched: Option<Watched>,
     /// Empty between batches; its memory is used again.
     done: Vec<Executed>,
     /// More whole requests may be in the read buffer.
     unparsed: bool,
-    hold: Hold,
+    pub(super) hold: Hold,
     /// Since when the command at the front cannot be executed.
     blocked_since: Option<Instant>,
     closing: bool,
@@ -86,6 +163,8 @@ where
         reign: None,
         lame_until: None,
         todo: VecDeque::new(),
+        transaction: None,
+        watched: None,
         done: Vec::new(),
         unparsed: false,
         hold: Hold::default(),
@@ -237,11 +316,19 @@ impl Session<'_> {
                 return;
             }
             match parser.parse(buffer) {
-                Ok(Some(request)) => self.todo.push_back(Command::parse(&request)),
+                Ok(Some(request)) => {
+                    let command = Command::parse(&request);
+                    self.todo.push_back(command.map_err(|reply| Mistake {
+                        reply,
+                        weight: Weight::of(&request),
+                    }));
+                }
                 Ok(None) => return,
                 Err(broken) => {
-                    self.todo
-                        .push_back(Err(Reply::Error(broken.to_string().into())));
+                    self.todo.push_back(Err(Mistake {
+                        reply: Reply::Error(broken.to_string().into()),
+                        weight: Weight::Aborts,
+                    }));
                     self.closing = true;
                 }
             }
@@ -286,27 +373,21 @@ impl Session<'_> {
     /// Executes what can be executed now, in order.
     fn execute(&mut self) {
         while let Some(front) = self.todo.front() {
-            match front {
+            let done = match front {
+                _ if self.queues(front) => {
+                    self.queue_front();
+                    Ok(())
+                }
                 Ok(Command::Keys(_)) if self.only_subscriptions() => {
                     self.todo.pop_front();
                     self.answer(&Reply::error(
                         "ERR Can't execute this command: only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / \
                          PING / QUIT / RESET are allowed in this context",
                     ));
+                    Ok(())
                 }
-                Ok(Command::Keys(_)) => match self.execute_keys() {
-                    Ok(()) => self.blocked_since = None,
-                    Err(why) => {
-                        let since = *self.blocked_since.get_or_insert_with(Instant::now);
-                        if since.elapsed() < self.server.node.settings.write_timeout {
-                            return;
-                        }
-                        // Those behind it have waited as long: nothing is read while a command
-                        // waits. (A pipeline of a thousand once took as many timeouts to fail.)
-                        self.todo.pop_front();
-                        self.answer(&Reply::error(why));
-                    }
-                },
+                Ok(Command::Keys(_)) => self.execute_keys(),
+                Ok(Command::Session(SessionCommand::Transaction(_))) => self.transact(),
                 Ok(Command::Session(_)) => {
                     let Some(Ok(Command::Session(command))) = self.todo.pop_front() else {
                         return;
@@ -315,16 +396,54 @@ impl Session<'_> {
                         self.todo.clear();
                         self.closing = true;
                     }
+                    Ok(())
                 }
                 Err(_) => {
-                    let Some(Err(reply)) = self.todo.pop_front() else {
+                    let Some(Err(mistake)) = self.todo.pop_front() else {
                         return;
                     };
-                    self.answer(&reply);
+                    if mistake.weight == Weight::Ends {
+                        self.transaction = None;
+                        self.watched = None;
+                    }
+                    self.answer(&mistake.reply);
+                    Ok(())
+                }
+            };
+            match done {
+                Ok(()) => self.blocked_since = None,
+                Err(Cannot::Wait(why)) => {
+                    let since = *self.blocked_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() < self.server.node.settings.write_timeout {
+                        return;
+                    }
+                    // Those behind it have waited as long: nothing is read while a command
+                    // waits. (A pipeline of a thousand once took as many timeouts to fail.)
+                    self.refuse_front(why);
+                }
+                Err(Cannot::Refuse(why)) => {
+                    self.blocked_since = None;
+                    self.refuse_front(why);
+                }
+                Err(Cannot::RefuseAll(why)) => {
+                    self.blocked_since = None;
+                    // EXEC and WATCH are no part of a batch.
+                    for _ in 0..self.batch().count().max(1) {
+                        self.refuse_front(why);
+                    }
                 }
             }
         }
         self.blocked_since = None;
+    }
+
+    /// Answers the command at the front, which is EXEC's transaction if it is that.
+    fn refuse_front(&mut self, why: &'static str) {
+        if let Some(Ok(Command::Session(_))) = self.todo.pop_front() {
+            self.transaction = None;
+            self.watched = None;
+        }
+        self.answer(&Reply::error(why));
     }
 
     /// RESP2 cannot tell a message from an answer, so a subscriber may do little else.
@@ -332,40 +451,54 @@ impl Session<'_> {
         self.version == Version::Resp2 && self.subscriptions.len() > 0
     }
 
-    /// Executes the key commands at the front. An error says what to answer when it lasts.
-    fn execute_keys(&mut self) -> Result<(), &'static str> {
+    /// Who carries out what is asked here.
+    pub(super) fn way(&self, gate: &Gate) -> Result<Way, Cannot> {
+        match gate.serves {
+            Serves::Primary | Serves::PausedPrimary => {
+                let node = &self.server.node;
+                if node.host.boot_time() >= gate.lease_until && node.settings.keeps(Guard::R18) {
+                    return Err(Cannot::Wait(
+                        "CLUSTERDOWN no majority of voters renews this primary's lease",
+                    ));
+                }
+                Ok(Way::Primary)
+            }
+            Serves::YoungPrimary => {
+                Err(Cannot::Wait("CLUSTERDOWN this node's reign has not begun"))
+            }
+            Serves::Standby => Ok(Way::Standby),
+            Serves::Unsure if gate.primary.is_none() && !gate.suspected => {
+                // Just started; most likely a primary is about to be known.
+                Err(Cannot::Wait("MASTERDOWN this node knows of no primary yet"))
+            }
+            Serves::Unsure => Err(Cannot::RefuseAll(
+                "MASTERDOWN this node is not up to date with a primary",
+            )),
+            Serves::Witness => Err(Cannot::RefuseAll(
+                "MASTERDOWN this node is a witness and holds no keys; SENTINEL \
+                 GET-MASTER-ADDR-BY-NAME tells the primary",
+            )),
+        }
+    }
+
+    /// Executes the key commands at the front.
+    fn execute_keys(&mut self) -> Result<(), Cannot> {
         if self.lame_until.is_some() {
             self.refuse_as_deposed();
             return Ok(());
         }
         let gate = self.server.node.gate_now();
-        match gate.serves {
-            Serves::Primary | Serves::PausedPrimary => self.execute_as_primary(&gate),
-            Serves::YoungPrimary => Err("CLUSTERDOWN this node's reign has not begun"),
-            Serves::Standby => {
+        match self.way(&gate)? {
+            Way::Primary => self.execute_as_primary(&gate),
+            Way::Standby => {
                 self.execute_as_standby();
-                Ok(())
-            }
-            Serves::Unsure if gate.primary.is_none() && !gate.suspected => {
-                // Just started; most likely a primary is about to be known.
-                Err("MASTERDOWN this node knows of no primary yet")
-            }
-            Serves::Unsure => {
-                self.refuse_all("MASTERDOWN this node is not up to date with a primary");
-                Ok(())
-            }
-            Serves::Witness => {
-                self.refuse_all(
-                    "MASTERDOWN this node is a witness and holds no keys; SENTINEL \
-                     GET-MASTER-ADDR-BY-NAME tells the primary",
-                );
                 Ok(())
             }
         }
     }
 
     fn batch(&self) -> impl Iterator<Item = &KeyCommand> + Clone {
-        let keys = |todo: &'_ Result<Command, Reply>| matches!(todo, Ok(Command::Keys(_)));
+        let keys = |todo: &'_ Result<Command, Mistake>| matches!(todo, Ok(Command::Keys(_)));
         self.todo
             .iter()
             .take_while(move |todo| keys(todo))
@@ -376,11 +509,7 @@ impl Session<'_> {
             })
     }
 
-    fn execute_as_primary(&mut self, gate: &Gate) -> Result<(), &'static str> {
-        let node = &self.server.node;
-        if node.host.boot_time() >= gate.lease_until && node.settings.keeps(Guard::R18) {
-            return Err("CLUSTERDOWN no majority of voters renews this primary's lease");
-        }
+    fn execute_as_primary(&mut self, gate: &Gate) -> Result<(), Cannot> {
         let mut done = std::mem::take(&mut self.done);
         let store = &self.server.node.store;
         let result = store.execute(gate.epoch, gate.released, gate.lag, self.batch(), &mut done);
@@ -389,36 +518,31 @@ impl Session<'_> {
         self.reign = Some(gate.epoch);
         for executed in done.drain(..) {
             self.todo.pop_front();
-            if executed.wrote {
-                self.last_write = executed.wait;
-            }
-            let wait = match executed.wrote || self.server.node.settings.keeps(Guard::R32) {
-                true => Some((gate.epoch, executed.wait)),
-                false => Some((gate.epoch, Lsn::ZERO)),
-            };
-            self.hold
-                .push(&executed.reply, self.version, wait, executed.wrote, now);
+            let Executed { reply, wait, wrote } = executed;
+            self.hold_reply(&reply, gate.epoch, wait, wrote, now);
         }
         self.done = done;
-        match result {
-            Ok(()) => Ok(()),
-            Err(Refused::NotPrimary) => Err("MASTERDOWN this node's reign has ended"),
-            Err(Refused::Paused) => Err("CLUSTERDOWN a switchover is under way"),
-            Err(Refused::Lagging) => Err(
-                "NOREPLICAS the standbys did not catch up in time, and writing more would \
-                     exceed max_lag; nothing was written",
-            ),
-            Err(Refused::Full(_)) => {
-                // At once: waiting makes no room. Only this one: reads behind it are served.
-                self.todo.pop_front();
-                self.answer(&Reply::error(DISK_FULL));
-                Ok(())
-            }
-            Err(Refused::Closed(_)) => {
-                self.refuse_all("MISCONF the log's disk failed; nothing was written");
-                Ok(())
-            }
+        result.map_err(Cannot::from)
+    }
+
+    /// Queues a primary's reply, until what it depends on is shown.
+    pub(super) fn hold_reply(
+        &mut self,
+        reply: &Reply,
+        epoch: Epoch,
+        wait: Lsn,
+        wrote: bool,
+        now: Instant,
+    ) {
+        if wrote {
+            self.last_write = wait;
         }
+        let shown = match wrote || self.server.node.settings.keeps(Guard::R32) {
+            true => wait,
+            false => Lsn::ZERO,
+        };
+        self.hold
+            .push(reply, self.version, Some((epoch, shown)), wrote, now);
     }
 
     fn execute_as_standby(&mut self) {
@@ -438,13 +562,6 @@ impl Session<'_> {
         for answer in answers {
             self.todo.pop_front();
             self.answer(&answer);
-        }
-    }
-
-    fn refuse_all(&mut self, text: &'static str) {
-        for _ in 0..self.batch().count() {
-            self.todo.pop_front();
-            self.answer(&Reply::error(text));
         }
     }
 

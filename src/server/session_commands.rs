@@ -12,8 +12,29 @@ use crate::resp::{Reply, Version};
 const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the \
                            default user. Are you sure your configuration is correct?";
 
+/// Answers what is not answered by one reply, too.
 pub(super) fn answer(session: &mut Session<'_>, command: SessionCommand) -> After {
-    let reply = match command {
+    match command {
+        SessionCommand::Quit => {
+            session.answer(&Reply::OK);
+            After::Close
+        }
+        SessionCommand::CrossProtocol => After::Close,
+        SessionCommand::Subscribe { channels } => subscribe(session, false, true, channels),
+        SessionCommand::PSubscribe { patterns } => subscribe(session, true, true, patterns),
+        SessionCommand::Unsubscribe { channels } => subscribe(session, false, false, channels),
+        SessionCommand::PUnsubscribe { patterns } => subscribe(session, true, false, patterns),
+        command => {
+            let reply = reply_to(session, command);
+            session.answer(&reply);
+            After::GoOn
+        }
+    }
+}
+
+/// The one reply to a command that has one.
+pub(super) fn reply_to(session: &mut Session<'_>, command: SessionCommand) -> Reply {
+    match command {
         SessionCommand::Ping { message } => ping(session, message),
         SessionCommand::Echo { message } => Reply::Bulk(message),
         SessionCommand::Hello(hello) => hello_reply(session, hello),
@@ -34,26 +55,13 @@ pub(super) fn answer(session: &mut Session<'_>, command: SessionCommand) -> Afte
         }
         SessionCommand::ConfigGet { patterns } => config_get(session, &patterns),
         SessionCommand::Sentinel(command) => sentinel::answer(session.server, &command),
-        SessionCommand::Quit => {
-            session.answer(&Reply::OK);
-            return After::Close;
-        }
-        SessionCommand::CrossProtocol => return After::Close,
         SessionCommand::Reset => {
             let mut subscriptions = std::mem::take(&mut session.subscriptions);
             subscriptions.clear(&session.server.pubsub);
             session.version = Version::Resp2;
+            session.transaction = None;
+            session.watched = None;
             Reply::Simple("RESET".into())
-        }
-        SessionCommand::Subscribe { channels } => {
-            return subscribe(session, false, true, channels);
-        }
-        SessionCommand::PSubscribe { patterns } => return subscribe(session, true, true, patterns),
-        SessionCommand::Unsubscribe { channels } => {
-            return subscribe(session, false, false, channels);
-        }
-        SessionCommand::PUnsubscribe { patterns } => {
-            return subscribe(session, true, false, patterns);
         }
         SessionCommand::Publish { channel, message } => {
             Reply::Integer(session.server.pubsub.publish(&channel, &message) as i64)
@@ -64,9 +72,17 @@ pub(super) fn answer(session: &mut Session<'_>, command: SessionCommand) -> Afte
             let (seconds, micros) = (now / 1000, now % 1000 * 1000);
             Reply::Array(vec![bulk(seconds), bulk(micros)])
         }
-    };
-    session.answer(&reply);
-    After::GoOn
+        // UNWATCH in a transaction, which ends watching anyway.
+        SessionCommand::Transaction(_) => Reply::OK,
+        SessionCommand::Quit
+        | SessionCommand::CrossProtocol
+        | SessionCommand::Subscribe { .. }
+        | SessionCommand::PSubscribe { .. }
+        | SessionCommand::Unsubscribe { .. }
+        | SessionCommand::PUnsubscribe { .. } => {
+            Reply::error("ERR Command not allowed inside a transaction")
+        }
+    }
 }
 
 pub(super) fn bulk(value: impl ToString) -> Reply {

@@ -86,14 +86,20 @@ impl Planner<'_> {
         Reply::Integer(1)
     }
 
-    /// The effect of another expiry; none where it stays the same.
+    /// The effect of an expiry, or of none any more. One that stays the same counts as a change, too:
+    /// who watches the key hears of it, as in Redis.
     pub(super) fn change_expiry(&mut self, entry: &Entry, expire_at: Option<Millis>) {
-        if entry.expire_at() != expire_at {
-            self.effects.push(Effect::Expire {
-                key: entry.key(),
-                expire_at,
-            });
+        if expire_at.is_some() || entry.expire_at().is_some() {
+            self.touch(entry, expire_at);
         }
+    }
+
+    /// The effect of giving a key this expiry, which may be what it has.
+    pub(super) fn touch(&mut self, entry: &Entry, expire_at: Option<Millis>) {
+        self.effects.push(Effect::Expire {
+            key: entry.key(),
+            expire_at,
+        });
     }
 
     pub(super) fn persist(&mut self, key: &[u8]) -> Reply {

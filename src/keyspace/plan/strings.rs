@@ -18,7 +18,9 @@ impl Planner<'_> {
         if entry.value().len() + tail.len() > MAX_STRING_BYTES {
             return TOO_LONG;
         }
-        if !tail.is_empty() {
+        if tail.is_empty() {
+            self.touch(entry, entry.expire_at());
+        } else {
             self.put(key, &[entry.value(), tail].concat(), entry.expire_at());
         }
         count(entry.value().len() + tail.len())

@@ -1,0 +1,226 @@
+//! From MULTI to EXEC, and WATCH, of one connection.
+//!
+//! What comes behind MULTI is queued, and answered so; EXEC has the commands on keys carried out as one
+//! record (`node/transact.rs`), and then answers the others in their places, as Redis does.
+
+use tokio::time::Instant;
+
+use super::session::{Cannot, DEPOSED, Mistake, READONLY, REPAIRED, Session, Way, Weight};
+use super::session_commands;
+use crate::command::{Command, KeyCommand, SessionCommand, TransactionCommand};
+use crate::node::{Outcome, Serves, Stats, Transacted};
+use crate::resp::Reply;
+
+/// Commands that one transaction may have.
+const MOST: usize = 1 << 20;
+
+const QUEUED: Reply = Reply::Simple(std::borrow::Cow::Borrowed("QUEUED"));
+const ABORTED: Reply = Reply::error("EXECABORT Transaction discarded because of previous errors.");
+const NOT_HERE: Reply = Reply::error("ERR Command not allowed inside a transaction");
+const TOO_MANY: Reply = Reply::error("ERR a transaction may have at most 1048576 commands");
+
+/// What was queued since MULTI.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    queue: Vec<Result<Command, Mistake>>,
+    /// One could not be: EXEC does nothing.
+    refused: bool,
+}
+
+impl Session<'_> {
+    /// Whether the command at the front joins a transaction.
+    pub(super) fn queues(&self, front: &Result<Command, Mistake>) -> bool {
+        use SessionCommand as S;
+        use TransactionCommand as T;
+        if self.transaction.is_none() {
+            return false;
+        }
+        match front {
+            Ok(Command::Session(S::Transaction(command))) => *command == T::Unwatch,
+            Ok(Command::Session(S::Quit | S::Reset | S::CrossProtocol)) => false,
+            Err(mistake) => mistake.weight != Weight::Ends,
+            _ => true,
+        }
+    }
+
+    /// Queues the command at the front.
+    pub(super) fn queue_front(&mut self) {
+        use SessionCommand as S;
+        let Some(next) = self.todo.pop_front() else {
+            return;
+        };
+        let standby = self.server.node.gate_now().serves == Serves::Standby;
+        let Some(transaction) = &mut self.transaction else {
+            return;
+        };
+        let refusal = match &next {
+            Err(mistake) if mistake.weight == Weight::Aborts => Some(mistake.reply.clone()),
+            Ok(Command::Keys(command)) if standby && command.is_write() => Some(READONLY),
+            // They are answered more than once, and would tear EXEC's answer.
+            Ok(Command::Session(
+                S::Subscribe { .. }
+                | S::PSubscribe { .. }
+                | S::Unsubscribe { .. }
+                | S::PUnsubscribe { .. },
+            )) => Some(NOT_HERE),
+            _ if transaction.queue.len() >= MOST => Some(TOO_MANY),
+            _ => None,
+        };
+        match refusal {
+            Some(reply) => {
+                transaction.refused = true;
+                transaction.queue = Vec::new();
+                self.answer(&reply);
+            }
+            None => {
+                if !transaction.refused {
+                    transaction.queue.push(next);
+                }
+                self.answer(&QUEUED);
+            }
+        }
+    }
+
+    /// Carries out what begins, ends or guards a transaction.
+    pub(super) fn transact(&mut self) -> Result<(), Cannot> {
+        let Some(Ok(Command::Session(SessionCommand::Transaction(command)))) = self.todo.front()
+        else {
+            return Ok(());
+        };
+        let began = self.transaction.is_some();
+        let reply = match command {
+            TransactionCommand::Begin if began => Reply::error("ERR MULTI calls can not be nested"),
+            TransactionCommand::Begin => {
+                self.transaction = Some(Transaction::default());
+                Reply::OK
+            }
+            TransactionCommand::Discard if began => {
+                self.transaction = None;
+                self.watched = None;
+                Reply::OK
+            }
+            TransactionCommand::Discard => Reply::error("ERR DISCARD without MULTI"),
+            TransactionCommand::Unwatch => {
+                self.watched = None;
+                Reply::OK
+            }
+            TransactionCommand::Watch { .. } if began => {
+                Reply::error("ERR WATCH inside MULTI is not allowed")
+            }
+            TransactionCommand::Watch { keys } => {
+                let keys = keys.clone();
+                self.watch(&keys)?
+            }
+            TransactionCommand::Execute if began => return self.execute_transaction(),
+            TransactionCommand::Execute => Reply::error("ERR EXEC without MULTI"),
+        };
+        self.todo.pop_front();
+        self.answer(&reply);
+        Ok(())
+    }
+
+    fn watch(&mut self, keys: &[bytes::Bytes]) -> Result<Reply, Cannot> {
+        if self.lame_until.is_some() {
+            return Ok(DEPOSED);
+        }
+        let gate = self.server.node.gate_now();
+        let way = self.way(&gate)?;
+        let store = &self.server.node.store;
+        let watched = self.watched.get_or_insert_default();
+        match way {
+            Way::Primary => store.watch(gate.epoch, gate.released, gate.lag, keys, watched)?,
+            Way::Standby => store.watch_here(keys, watched),
+        }
+        Ok(Reply::OK)
+    }
+
+    /// EXEC. The transaction stays where it cannot be carried out yet.
+    fn execute_transaction(&mut self) -> Result<(), Cannot> {
+        let Some(transaction) = self.transaction.take_if(|found| found.refused) else {
+            return self.execute_queue();
+        };
+        drop(transaction);
+        self.watched = None;
+        self.todo.pop_front();
+        self.answer(&ABORTED);
+        Ok(())
+    }
+
+    fn execute_queue(&mut self) -> Result<(), Cannot> {
+        let Some(transaction) = &self.transaction else {
+            return Ok(());
+        };
+        let node = &self.server.node;
+        let queue = transaction.queue.iter();
+        let commands: Vec<&KeyCommand> = queue
+            .filter_map(|queued| match queued {
+                Ok(Command::Keys(command)) => Some(command),
+                _ => None,
+            })
+            .collect();
+        if commands.is_empty() && self.watched.is_none() {
+            // What is asked of no keys is answered by anybody.
+            let reply = self.reply_to_all(Outcome::Done(Vec::new()));
+            self.answer(&reply);
+            return Ok(());
+        }
+        if self.lame_until.is_some() {
+            let reply = self.reply_to_all(Outcome::Refused(DEPOSED));
+            self.answer(&reply);
+            return Ok(());
+        }
+        let gate = node.gate_now();
+        match self.way(&gate)? {
+            Way::Standby => {
+                let read = node.store.read_together(self.watched.as_ref(), &commands);
+                let reply = self.reply_to_all(read.unwrap_or(Outcome::Refused(REPAIRED)));
+                self.answer(&reply);
+            }
+            Way::Primary => {
+                let Transacted {
+                    outcome,
+                    wait,
+                    wrote,
+                } = node.store.transact(
+                    gate.epoch,
+                    gate.released,
+                    gate.lag,
+                    self.watched.as_mut(),
+                    &commands,
+                )?;
+                self.reign = Some(gate.epoch);
+                if wrote {
+                    self.last_write = wait;
+                }
+                let reply = self.reply_to_all(outcome);
+                self.hold_reply(&reply, gate.epoch, wait, wrote, Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    fn end_transaction(&mut self) -> Vec<Result<Command, Mistake>> {
+        self.todo.pop_front();
+        self.watched = None;
+        let ended = self.transaction.take();
+        ended.map(|ended| ended.queue).unwrap_or_default()
+    }
+
+    /// EXEC's answer: what the keys' commands said, in their places among the others.
+    fn reply_to_all(&mut self, outcome: Outcome) -> Reply {
+        let queue = self.end_transaction();
+        let replies = match outcome {
+            Outcome::Done(replies) => replies,
+            Outcome::Broken => return Reply::NullArray,
+            Outcome::Refused(reply) => return reply,
+        };
+        Stats::add(&self.server.node.stats.commands, replies.len() as u64);
+        let mut replies = replies.into_iter();
+        let all = queue.into_iter().map(|queued| match queued {
+            Ok(Command::Keys(_)) => replies.next().unwrap_or(Reply::Null),
+            Ok(Command::Session(command)) => session_commands::reply_to(self, command),
+            Err(mistake) => mistake.reply,
+        });
+        Reply::Array(all.collect())
+    }
+}
