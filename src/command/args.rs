@@ -79,6 +79,19 @@ pub(super) fn integer(args: &[Bytes], index: usize) -> Result<i64, Reply> {
         .ok_or(NOT_AN_INTEGER)
 }
 
+/// Checks the number of a database at `index`: there is one, as in a Redis that was told so.
+pub(super) fn database(args: &[Bytes], index: usize) -> Result<(), Reply> {
+    let database = integer(args, index)?;
+    if i32::try_from(database).is_err() {
+        let text = "ERR value is out of range, value must between -2147483648 and 2147483647";
+        return Err(Reply::error(text));
+    }
+    match database {
+        0 => Ok(()),
+        _ => Err(Reply::error("ERR DB index is out of range")),
+    }
+}
+
 /// All arguments from `index` on.
 pub(super) fn rest(args: &[Bytes], index: usize) -> Vec<Bytes> {
     args.get(index..).unwrap_or_default().to_vec()

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::args::{SYNTAX_ERROR, arg, integer, is_option, keys, rest};
+use super::args::{SYNTAX_ERROR, arg, database, integer, is_option, keys, rest};
 use super::{Command, CommandSpec, KeyCommand};
 use crate::resp::Reply;
 
@@ -98,19 +98,7 @@ pub(super) fn parse_copy(_: &'static CommandSpec, args: &[Bytes]) -> Result<Comm
             replace = true;
         } else if is_option(option, "DB") && at + 1 < args.len() {
             at += 1;
-            // As from Redis with one database.
-            match integer(args, at)? {
-                0 => {}
-                index if i32::try_from(index).is_ok() => {
-                    return Err(Reply::error("ERR DB index is out of range"));
-                }
-                _ => {
-                    let (least, most) = (i32::MIN, i32::MAX);
-                    let text =
-                        format!("ERR value is out of range, value must between {least} and {most}");
-                    return Err(Reply::Error(text.into()));
-                }
-            }
+            database(args, at)?;
         } else {
             return Err(SYNTAX_ERROR);
         }

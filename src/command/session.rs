@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::args::{arg, integer, is_option, printable, rest, wrong_arity};
+use super::args::{arg, database, integer, is_option, printable, rest, wrong_arity};
 use super::client::{UNCLEAN_NAME, is_clean};
 use super::{
     ClientCommand, Command, CommandQuery, CommandSpec, SentinelCommand, TransactionCommand,
@@ -184,14 +184,7 @@ pub(super) fn parse_auth(_: &'static CommandSpec, args: &[Bytes]) -> Result<Comm
 }
 
 pub(super) fn parse_select(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
-    let database = integer(args, 1)?;
-    if i32::try_from(database).is_err() {
-        let text = "ERR value is out of range, value must between -2147483648 and 2147483647";
-        return Err(Reply::error(text));
-    }
-    if database != 0 {
-        return Err(Reply::error("ERR DB index is out of range"));
-    }
+    database(args, 1)?;
     session(SessionCommand::Select)
 }
 

@@ -212,6 +212,14 @@ pub(crate) fn keys_in(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     effects.filter_map(|effect| effect.key())
 }
 
+impl<'a> FromIterator<Effect<'a>> for Effects {
+    fn from_iter<T: IntoIterator<Item = Effect<'a>>>(list: T) -> Effects {
+        let mut effects = Effects::new();
+        list.into_iter().for_each(|effect| effects.push(effect));
+        effects
+    }
+}
+
 /// Reads effects from bytes that nobody has checked; ends behind the first error.
 #[derive(Clone, Debug)]
 pub struct EffectIter<'a> {

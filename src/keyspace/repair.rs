@@ -73,9 +73,7 @@ mod tests {
     use crate::units::Millis;
 
     fn effects(list: &[Effect<'_>]) -> Effects {
-        let mut effects = Effects::new();
-        list.iter().for_each(|effect| effects.push(*effect));
-        effects
+        list.iter().copied().collect()
     }
 
     fn set<'a>(key: &'a [u8], value: &'a [u8]) -> Effect<'a> {

@@ -88,18 +88,15 @@ mod tests {
     fn who_watches_hears_of_changes_of_that_key_alone() {
         let mut keyspace = Keyspace::new(HashSeed::new([1, 2]));
         let set = |keyspace: &mut Keyspace, key: &[u8]| {
-            let mut effects = Effects::new();
-            effects.push(Effect::Set {
+            let effect = Effect::Set {
                 key,
                 value: b"value",
                 expire_at: None,
-            });
-            keyspace.apply(&effects, Lsn(1));
+            };
+            keyspace.apply(&Effects::from_iter([effect]), Lsn(1));
         };
         let flush = |keyspace: &mut Keyspace| {
-            let mut effects = Effects::new();
-            effects.push(Effect::Flush);
-            keyspace.apply(&effects, Lsn(2));
+            keyspace.apply(&Effects::from_iter([Effect::Flush]), Lsn(2));
         };
         let watch = |keyspace: &mut Keyspace, key: &[u8]| {
             let changed = Changed::default();

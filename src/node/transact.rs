@@ -50,7 +50,8 @@ impl Watched {
         for key in keys {
             keyspace.watch(key, &self.changed);
             if !self.keys.contains(key) {
-                self.keys.push(key.clone());
+                // It is kept for longer than the request it is a part of.
+                self.keys.push(Bytes::copy_from_slice(key));
             }
         }
     }
@@ -304,9 +305,7 @@ mod tests {
     use crate::keyspace::Effect;
 
     fn effects(list: &[Effect<'_>]) -> Effects {
-        let mut effects = Effects::new();
-        list.iter().for_each(|effect| effects.push(*effect));
-        effects
+        list.iter().copied().collect()
     }
 
     fn set<'a>(key: &'a [u8], value: &'a [u8], expire_at: Option<Millis>) -> Effect<'a> {

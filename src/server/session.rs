@@ -138,7 +138,7 @@ pub(super) struct Session<'a> {
     done: Vec<Executed>,
     /// More whole requests may be in the read buffer.
     unparsed: bool,
-    pub(super) hold: Hold,
+    hold: Hold,
     /// Since when the command at the front cannot be executed.
     blocked_since: Option<Instant>,
     closing: bool,
@@ -403,8 +403,7 @@ impl Session<'_> {
                         return;
                     };
                     if mistake.weight == Weight::Ends {
-                        self.transaction = None;
-                        self.watched = None;
+                        self.forget_transaction();
                     }
                     self.answer(&mistake.reply);
                     Ok(())
@@ -440,8 +439,7 @@ impl Session<'_> {
     /// Answers the command at the front, which is EXEC's transaction if it is that.
     fn refuse_front(&mut self, why: &'static str) {
         if let Some(Ok(Command::Session(_))) = self.todo.pop_front() {
-            self.transaction = None;
-            self.watched = None;
+            self.forget_transaction();
         }
         self.answer(&Reply::error(why));
     }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::session::{After, Session};
+use super::transaction::NOT_HERE;
 use super::{ClientInfo, info, sentinel};
 use crate::command::{ClientCommand, HelloCommand, SessionCommand, glob_matches};
 use crate::node::Serves;
@@ -59,8 +60,7 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: SessionCommand) -> Re
             let mut subscriptions = std::mem::take(&mut session.subscriptions);
             subscriptions.clear(&session.server.pubsub);
             session.version = Version::Resp2;
-            session.transaction = None;
-            session.watched = None;
+            session.forget_transaction();
             Reply::Simple("RESET".into())
         }
         SessionCommand::Publish { channel, message } => {
@@ -79,9 +79,7 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: SessionCommand) -> Re
         | SessionCommand::Subscribe { .. }
         | SessionCommand::PSubscribe { .. }
         | SessionCommand::Unsubscribe { .. }
-        | SessionCommand::PUnsubscribe { .. } => {
-            Reply::error("ERR Command not allowed inside a transaction")
-        }
+        | SessionCommand::PUnsubscribe { .. } => NOT_HERE,
     }
 }
 

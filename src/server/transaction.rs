@@ -16,7 +16,7 @@ const MOST: usize = 1 << 20;
 
 const QUEUED: Reply = Reply::Simple(std::borrow::Cow::Borrowed("QUEUED"));
 const ABORTED: Reply = Reply::error("EXECABORT Transaction discarded because of previous errors.");
-const NOT_HERE: Reply = Reply::error("ERR Command not allowed inside a transaction");
+pub(super) const NOT_HERE: Reply = Reply::error("ERR Command not allowed inside a transaction");
 const TOO_MANY: Reply = Reply::error("ERR a transaction may have at most 1048576 commands");
 
 /// What was queued since MULTI.
@@ -95,8 +95,7 @@ impl Session<'_> {
                 Reply::OK
             }
             TransactionCommand::Discard if began => {
-                self.transaction = None;
-                self.watched = None;
+                self.forget_transaction();
                 Reply::OK
             }
             TransactionCommand::Discard => Reply::error("ERR DISCARD without MULTI"),
@@ -136,14 +135,20 @@ impl Session<'_> {
 
     /// EXEC. The transaction stays where it cannot be carried out yet.
     fn execute_transaction(&mut self) -> Result<(), Cannot> {
-        let Some(transaction) = self.transaction.take_if(|found| found.refused) else {
-            return self.execute_queue();
-        };
-        drop(transaction);
+        if self.transaction.as_ref().is_some_and(|found| found.refused) {
+            self.todo.pop_front();
+            self.forget_transaction();
+            self.answer(&ABORTED);
+            return Ok(());
+        }
+        self.execute_queue()
+    }
+
+    /// MULTI and WATCH never were; what was queued.
+    pub(super) fn forget_transaction(&mut self) -> Vec<Result<Command, Mistake>> {
         self.watched = None;
-        self.todo.pop_front();
-        self.answer(&ABORTED);
-        Ok(())
+        let ended = self.transaction.take();
+        ended.map(|ended| ended.queue).unwrap_or_default()
     }
 
     fn execute_queue(&mut self) -> Result<(), Cannot> {
@@ -190,6 +195,7 @@ impl Session<'_> {
                 )?;
                 self.reign = Some(gate.epoch);
                 if wrote {
+                    // A WAIT among the commands counts its copies.
                     self.last_write = wait;
                 }
                 let reply = self.reply_to_all(outcome);
@@ -199,16 +205,10 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn end_transaction(&mut self) -> Vec<Result<Command, Mistake>> {
-        self.todo.pop_front();
-        self.watched = None;
-        let ended = self.transaction.take();
-        ended.map(|ended| ended.queue).unwrap_or_default()
-    }
-
     /// EXEC's answer: what the keys' commands said, in their places among the others.
     fn reply_to_all(&mut self, outcome: Outcome) -> Reply {
-        let queue = self.end_transaction();
+        self.todo.pop_front();
+        let queue = self.forget_transaction();
         let replies = match outcome {
             Outcome::Done(replies) => replies,
             Outcome::Broken => return Reply::NullArray,

@@ -86,20 +86,23 @@ const XFS_MAGIC: u64 = 0x5846_5342;
 /// Reads a whole file.
 pub fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     let file = disk.open(path, false)?;
-    let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
-    let read = file.read_at(&mut bytes, 0)?;
-    bytes.truncate(read);
-    Ok(bytes)
+    let len = file.len()?;
+    read_first(file.as_ref(), len)
+}
+
+fn read_first(file: &dyn DiskFile, bytes: u64) -> io::Result<Vec<u8>> {
+    let mut first = vec![0; usize::try_from(bytes).map_err(io::Error::other)?];
+    let read = file.read_at(&mut first, 0)?;
+    first.truncate(read);
+    Ok(first)
 }
 
 /// Reads what was ever written into the file; behind that there are zeroes, if anything. (Room that is only
 /// reserved is 64 MiB of a segment, and took 0.2 s to be read.)
 pub(super) fn read_written(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     let file = disk.open(path, false)?;
-    let mut bytes = vec![0; usize::try_from(file.written_end()?).map_err(io::Error::other)?];
-    let read = file.read_at(&mut bytes, 0)?;
-    bytes.truncate(read);
-    Ok(bytes)
+    let end = file.written_end()?;
+    read_first(file.as_ref(), end)
 }
 
 /// Removes a file; that it is gone already is well.

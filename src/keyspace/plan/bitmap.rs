@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Planner, count};
+use super::{Planner, count, from_start, grown};
 use crate::command::{
     BitOp, BitRange, BitSearch, FieldAction, FieldOp, FieldType, MAX_STRING_BYTES, Overflow,
 };
@@ -159,22 +159,12 @@ fn set_bit_at(value: &mut [u8], offset: u64, on: bool) {
     }
 }
 
-/// With zeroes behind it up to that length.
-fn grown(value: &[u8], bytes: usize) -> Vec<u8> {
-    let mut grown = Vec::with_capacity(value.len().max(bytes));
-    grown.extend_from_slice(value);
-    if grown.len() < bytes {
-        grown.resize(bytes, 0);
-    }
-    grown
-}
-
 /// First and last bit of a range in a string of so many bytes; `None` where it is empty.
 fn bits_of(range: &BitRange, bytes: usize) -> Option<(u64, u64)> {
     let total = bytes as i64 * if range.in_bits { 8 } else { 1 };
-    let from_start = |at: i64| if at < 0 { (total + at).max(0) } else { at };
-    let start = from_start(range.start);
-    let end = range.end.map_or(total - 1, from_start).min(total - 1);
+    let start = from_start(range.start, total);
+    let end = range.end.map_or(total - 1, |end| from_start(end, total));
+    let end = end.min(total - 1);
     if start > end {
         return None;
     }

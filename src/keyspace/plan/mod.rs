@@ -160,3 +160,18 @@ impl<'a> Planner<'a> {
 fn count(number: usize) -> Reply {
     Reply::Integer(number as i64)
 }
+
+/// A position that counts from the end where it is negative.
+fn from_start(at: i64, length: i64) -> i64 {
+    if at < 0 { (length + at).max(0) } else { at }
+}
+
+/// With zeroes behind it up to that length.
+fn grown(value: &[u8], bytes: usize) -> Vec<u8> {
+    let mut grown = Vec::with_capacity(value.len().max(bytes));
+    grown.extend_from_slice(value);
+    if grown.len() < bytes {
+        grown.resize(bytes, 0);
+    }
+    grown
+}

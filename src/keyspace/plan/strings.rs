@@ -1,6 +1,6 @@
 //! Planning what reads or changes a part of a string.
 
-use super::{Planner, count};
+use super::{Planner, count, from_start, grown};
 use crate::command::MAX_STRING_BYTES;
 use crate::keyspace::entry::Entry;
 use crate::resp::Reply;
@@ -35,8 +35,8 @@ impl Planner<'_> {
         if length == 0 || start < 0 && end < 0 && start > end {
             return Reply::text("");
         }
-        let from_start = |at: i64| if at < 0 { (length + at).max(0) } else { at };
-        let (start, end) = (from_start(start), from_start(end).min(length - 1));
+        let (start, end) = (from_start(start, length), from_start(end, length));
+        let end = end.min(length - 1);
         if start > end {
             return Reply::text("");
         }
@@ -55,11 +55,7 @@ impl Planner<'_> {
         if end > MAX_STRING_BYTES {
             return TOO_LONG;
         }
-        let mut value = Vec::with_capacity(old.len().max(end));
-        value.extend_from_slice(old);
-        if value.len() < end {
-            value.resize(end, 0);
-        }
+        let mut value = grown(old, end);
         if let Some(part) = value.get_mut(offset..end) {
             part.copy_from_slice(patch);
         }
