@@ -211,6 +211,11 @@ impl Store {
         watched: Option<&mut Watched>,
         commands: &[&KeyCommand],
     ) -> Result<Transacted, Refused> {
+        if commands.iter().all(|command| !command.is_write())
+            && let Some(read) = self.read_at_once(epoch, watched.as_deref(), commands)?
+        {
+            return Ok(read);
+        }
         let mut inner = self.write();
         if inner.reign != Some(epoch) {
             return Err(Refused::NotPrimary);
@@ -265,6 +270,40 @@ impl Store {
             wait: wait.max(draft.next),
             wrote: true,
         })
+    }
+
+    /// Commands that only read share the lock. `None` where one finds an expired key, which has to be
+    /// deleted.
+    fn read_at_once(
+        &self,
+        epoch: Epoch,
+        watched: Option<&Watched>,
+        commands: &[&KeyCommand],
+    ) -> Result<Option<Transacted>, Refused> {
+        let inner = self.read();
+        if inner.reign != Some(epoch) {
+            return Err(Refused::NotPrimary);
+        }
+        prefetch(&inner, commands.iter().copied());
+        let now = self.now(&inner);
+        let mut wait = Lsn::ZERO;
+        if let Some(watched) = watched {
+            wait = watched.depends_on(&inner.keyspace, now);
+            if watched.is_broken(&inner.keyspace, now) {
+                return Ok(Some(Transacted::without_record(Outcome::Broken, wait)));
+            }
+        }
+        let mut replies = Vec::with_capacity(commands.len());
+        for command in commands {
+            let plan = inner.keyspace.plan(command, now, self.random());
+            if !plan.effects.is_empty() {
+                return Ok(None);
+            }
+            wait = wait.max(plan.depends_on);
+            replies.push(plan.reply);
+        }
+        let done = Transacted::without_record(Outcome::Done(replies), wait);
+        Ok(Some(done))
     }
 
     /// Appends the draft's record; or what to answer where it will never be.

@@ -21,6 +21,7 @@ use understudy::resp::Reply;
 use super::dice::Dice;
 use super::observer::Board;
 use super::wire::{Waited, Wire};
+use crate::history::pair::{self, Said};
 use crate::history::{Answer, Call, Operation, Outcome};
 
 /// An impatient client's longest wait.
@@ -34,6 +35,11 @@ const RETRY: Duration = Duration::from_millis(30);
 const PER_ENTRY: u64 = 40;
 /// Appends to one key; then the next, so that values stay short.
 const PER_LIST: u64 = 60;
+
+/// Whether the name is that of two keys, which transactions write ([`pair`]).
+pub fn is_pair(name: &str) -> bool {
+    name.contains(":pair:")
+}
 
 /// What a load is to be.
 #[derive(Clone)]
@@ -279,7 +285,11 @@ impl Client {
         let unique = format!("{}.{}", self.number, self.unique).into_bytes();
         let number = self.dice.below(6);
         let reads = self.dice.one_in(3);
-        match self.dice.below(8) {
+        match self.dice.below(10) {
+            8 | 9 => (
+                format!("{prefix}:pair:{number}"),
+                self.choose_together(unique, reads),
+            ),
             0..=2 => {
                 let key = format!("{prefix}:register:{number}");
                 let call = match (reads, self.dice.below(20)) {
@@ -306,6 +316,16 @@ impl Client {
         }
     }
 
+    /// What is asked of two keys in one transaction.
+    fn choose_together(&mut self, unique: Vec<u8>, reads: bool) -> Call {
+        match (reads, self.dice.below(6)) {
+            (true, _) => Call::Get,
+            (_, 0) => Call::Del,
+            (_, 1..=3) => Call::GetSet(unique),
+            _ => Call::Set(unique),
+        }
+    }
+
     /// Compare-and-set of the value last seen, which somebody else may have changed since.
     fn choose_swap(&mut self, key: String, unique: Vec<u8>, reads: bool) -> (String, Call) {
         match self.last_seen.remove(&key) {
@@ -316,16 +336,63 @@ impl Client {
         }
     }
 
-    /// Sends one request and waits for what comes of it.
+    /// Asks about a key, or about a pair of keys in a transaction.
     fn ask(&mut self, node: u32, wire: &mut Wire, key: &str, call: &Call) -> (Outcome, Then) {
+        let said = if !is_pair(key) {
+            let replies = self.converse(node, wire, &[call.words(key)]);
+            replies.map(|replies| match replies.first() {
+                Some(reply) => pair::single(call, reply),
+                None => Said::Torn("no reply".to_owned()),
+            })
+        } else if let (Call::GetSet(value), true) = (call, self.dice.one_in(2)) {
+            self.exchange(node, wire, key, value)
+        } else {
+            let replies = self.converse(node, wire, &pair::transaction(key, call));
+            replies.map(|replies| pair::said(call, &replies))
+        };
+        match said {
+            Ok(said) => self.judge(call, said),
+            Err(why) => {
+                self.count_error(why);
+                (Outcome::Unknown, Then::Leave)
+            }
+        }
+    }
+
+    /// GETSET of a pair, as optimistic clients do it: nothing is done if somebody else was quicker.
+    fn exchange(
+        &mut self,
+        node: u32,
+        wire: &mut Wire,
+        key: &str,
+        value: &[u8],
+    ) -> Result<Said, &'static str> {
+        let seen = pair::watched(&self.converse(node, wire, &pair::watch(key))?);
+        let Said::Answer(old) = seen else {
+            return Ok(seen);
+        };
+        let set = Call::Set(value.to_vec());
+        let replies = self.converse(node, wire, &pair::transaction(key, &set))?;
+        Ok(match pair::said(&set, &replies) {
+            Said::Answer(_) => Said::Answer(old),
+            other => other,
+        })
+    }
+
+    /// Sends requests at once and waits for what comes of them. The error says why nothing came.
+    fn converse(
+        &mut self,
+        node: u32,
+        wire: &mut Wire,
+        requests: &[Vec<Vec<u8>>],
+    ) -> Result<Vec<Reply>, &'static str> {
         let sent_at = Instant::now();
-        if !wire.send(&[call.words(key)]) {
-            self.count_error("closed while sending");
-            return (Outcome::Unknown, Then::Leave);
+        if !wire.send(requests) {
+            return Err("closed while sending");
         }
         let (patient, board) = (self.is_patient(), Arc::clone(&self.board));
         let epoch = board.primary().map_or(0, |(_, epoch)| epoch);
-        let waited = wire.receive(|| {
+        let gives_up = || {
             let silent = sent_at.elapsed();
             if patient {
                 return silent > PATIENT;
@@ -335,36 +402,33 @@ impl Client {
                 other != node && (newer > epoch || silent > Duration::from_millis(100))
             };
             silent > IMPATIENT || board.primary().is_some_and(elsewhere)
-        });
-        match waited {
-            Waited::Reply(reply) => self.judge(call, &reply),
-            Waited::Broken => {
-                self.count_error("closed while waiting");
-                (Outcome::Unknown, Then::Leave)
-            }
-            Waited::GaveUp => {
-                self.count_error("no answer");
-                (Outcome::Unknown, Then::Leave)
-            }
-        }
+        };
+        let one = |_: &Vec<Vec<u8>>| match wire.receive(gives_up) {
+            Waited::Reply(reply) => Ok(reply),
+            Waited::Broken => Err("closed while waiting"),
+            Waited::GaveUp => Err("no answer"),
+        };
+        requests.iter().map(one).collect()
     }
 
-    fn judge(&mut self, call: &Call, reply: &Reply) -> (Outcome, Then) {
-        if let Some(answer) = answer(call, reply) {
-            let now = self.now();
-            if call.is_write() {
-                self.acknowledged.fetch_add(1, Ordering::Relaxed);
-                if !self.is_patient() {
-                    self.seen.writes_at.push(now);
+    fn judge(&mut self, call: &Call, said: Said) -> (Outcome, Then) {
+        let text = match said {
+            Said::Answer(answer) => {
+                let now = self.now();
+                if call.is_write() {
+                    self.acknowledged.fetch_add(1, Ordering::Relaxed);
+                    if !self.is_patient() {
+                        self.seen.writes_at.push(now);
+                    }
                 }
+                return (Outcome::Ok(answer, now), Then::Stay);
             }
-            return (Outcome::Ok(answer, now), Then::Stay);
-        }
-        let Reply::Error(text) = reply else {
-            self.seen
-                .absurd
-                .push(format!("{call:?} was answered {reply:?}"));
-            return (Outcome::Unknown, Then::Leave);
+            Said::Nothing => return (Outcome::Failed, Then::Stay),
+            Said::Torn(how) => {
+                self.seen.absurd.push(how);
+                return (Outcome::Unknown, Then::Leave);
+            }
+            Said::Error(text) => text,
         };
         let code = text.split(' ').next().unwrap_or_default().to_owned();
         self.count_error(&code);
@@ -381,20 +445,4 @@ impl Client {
             }
         }
     }
-}
-
-/// The reply as this call's answer; `None` for an error, or for what it never answers.
-pub fn answer(call: &Call, reply: &Reply) -> Option<Answer> {
-    Some(match (call, reply) {
-        (Call::Get | Call::GetSet(_), Reply::Bulk(value)) => Answer::Value(Some(value.to_vec())),
-        (Call::Get | Call::GetSet(_), Reply::Null) => Answer::Value(None),
-        (Call::Set(_), reply) if *reply == Reply::OK => Answer::Done,
-        (Call::SetIfEqual { .. }, Reply::Null) => Answer::Stored(false),
-        (Call::SetIfEqual { .. }, reply) if *reply == Reply::OK => Answer::Stored(true),
-        (Call::Incr | Call::Append(_) | Call::Del, Reply::Integer(n)) => Answer::Integer(*n),
-        (Call::Incr, Reply::Error(text)) if text.starts_with("ERR value is not an integer") => {
-            Answer::NotAnInteger
-        }
-        _ => return None,
-    })
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use understudy::resp::Reply;
 
-use super::clients::{Load, LoadPlan, Seen, answer};
+use super::clients::{Load, LoadPlan, Seen, is_pair};
 use super::cluster::{Cluster, PATIENCE, Shape};
 use super::dice::Dice;
 use super::faults::{Fault, Planned};
@@ -14,7 +14,7 @@ use super::hosts::Hosts;
 use super::observer::Observers;
 use super::report::{Effect, Floor, Report};
 use super::wire::Wire;
-use crate::history::{self, Call, Operation, Outcome};
+use crate::history::{self, Call, Operation, Outcome, pair};
 
 /// Faults in one history.
 const PER_HISTORY: usize = 5;
@@ -211,9 +211,20 @@ impl Course<'_> {
         let mut wire = bound(cluster, primary)?;
         for key in keys {
             let begin = self.now_us();
-            let reply = wire.ask(&["GET", &key], PATIENCE);
+            let [left, right] = pair::keys(&key);
+            let together = is_pair(&key);
+            let reply = match together {
+                true => wire.ask(&["MGET", &left, &right], PATIENCE),
+                false => wire.ask(&["GET", &key], PATIENCE),
+            };
             let reply = reply.ok_or("the primary does not answer a last read")?;
-            let answer = answer(&Call::Get, &reply).ok_or_else(|| format!("{reply:?} to GET"))?;
+            let said = match together {
+                true => pair::alike(&Call::Get, &reply),
+                false => pair::single(&Call::Get, &reply),
+            };
+            let pair::Said::Answer(answer) = said else {
+                return Err(format!("{reply:?} to a last read of {key}"));
+            };
             self.last_history.push(Operation {
                 client: 0,
                 key,

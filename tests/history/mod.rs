@@ -20,12 +20,15 @@ mod chain;
 mod events;
 mod explain;
 mod operation;
+pub mod pair;
+mod reply;
 mod search;
 mod space;
 mod text;
 
 pub use explain::Violation;
 pub use operation::{Answer, Call, Operation, Outcome, State, apply};
+pub use reply::answer;
 pub use search::Limits;
 pub use text::{parse, write};
 

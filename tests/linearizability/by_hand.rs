@@ -1,6 +1,8 @@
 //! Small histories of which a person can tell.
 
+use crate::history::pair::{Said, said, watched};
 use crate::history::{Answer, Call, Fault, Operation, Outcome, check, parse, write};
+use understudy::resp::Reply;
 
 /// A history of one key, written down operation by operation.
 #[derive(Default)]
@@ -373,4 +375,30 @@ fn histories_survive_being_written_down() {
         story.0
     );
     assert!(parse("1\t2\tthree\tk\tget").is_err());
+}
+
+#[test]
+fn what_a_torn_transaction_answers_is_noticed() {
+    let ok = || Reply::OK;
+    let queued = || Reply::Simple("QUEUED".into());
+    let executed = |left: Reply, right: Reply| {
+        let both = Reply::Array(vec![left, right]);
+        said(&Call::Incr, &[ok(), queued(), queued(), both])
+    };
+    let three = || Reply::Integer(3);
+    let answer = Said::Answer(Answer::Integer(3));
+    assert_eq!(executed(three(), three()), answer);
+    let torn = executed(three(), Reply::Integer(2));
+    assert!(matches!(torn, Said::Torn(_)), "{torn:?}");
+    let torn = executed(three(), Reply::Null);
+    assert!(matches!(torn, Said::Torn(_)), "{torn:?}");
+    let torn = watched(&[ok(), Reply::Array(vec![Reply::Null, Reply::text("x")])]);
+    assert!(matches!(torn, Said::Torn(_)), "{torn:?}");
+
+    let broken = said(&Call::Incr, &[ok(), queued(), queued(), Reply::NullArray]);
+    assert_eq!(broken, Said::Nothing);
+    let readonly = || Reply::error("READONLY no");
+    let aborted = || Reply::error("EXECABORT no");
+    let refused = said(&Call::Incr, &[ok(), readonly(), readonly(), aborted()]);
+    assert_eq!(refused, Said::Error("READONLY no".to_owned()));
 }

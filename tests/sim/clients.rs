@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use understudy::resp::{Reply, ReplyLimits, ReplyParser, encode_request};
 
 use super::cluster::Cluster;
+use super::history::pair::{self, Said};
 use super::history::{Answer, Call, Operation, Outcome};
 use super::net::{End, address};
 use super::random::Random;
@@ -21,6 +22,9 @@ const PATIENCE: Duration = Duration::from_millis(2500);
 /// with one is not hidden by the next write. (With three busy keys alone, a node that kept a
 /// snapshot of what had been given up was not noticed in 4,000 seeds.)
 const RARE_KEYS: u64 = 150;
+
+/// Pairs of keys that transactions write.
+const PAIRS: u64 = 2;
 
 /// What clients did.
 #[derive(Default)]
@@ -60,26 +64,84 @@ impl Connection {
     }
 
     pub async fn ask(&mut self, words: &[Vec<u8>]) -> Result<Reply, Silence> {
-        let mut request = BytesMut::new();
-        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        encode_request(&words, &mut request);
+        let mut replies = self.ask_all(&[words.to_vec()]).await?;
+        replies.pop().ok_or(Silence)
+    }
+
+    /// Sends all at once; a reply each.
+    async fn ask_all(&mut self, requests: &[Vec<Vec<u8>>]) -> Result<Vec<Reply>, Silence> {
+        let mut sent = BytesMut::new();
+        for words in requests {
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            encode_request(&words, &mut sent);
+        }
         let talk = async {
-            self.end.write_all(&request).await.map_err(|_| Silence)?;
-            loop {
-                match self.parser.parse(&mut self.buffer) {
-                    Ok(Some(reply)) => return Ok(reply),
-                    Ok(None) => {}
-                    Err(_) => return Err(Silence),
-                }
-                match self.end.read_buf(&mut self.buffer).await {
-                    Ok(0) | Err(_) => return Err(Silence),
-                    Ok(_) => {}
-                }
+            self.end.write_all(&sent).await.map_err(|_| Silence)?;
+            let mut replies = Vec::new();
+            while replies.len() < requests.len() {
+                replies.push(self.next_reply().await?);
             }
+            Ok(replies)
         };
         tokio::time::timeout(PATIENCE, talk)
             .await
             .unwrap_or(Err(Silence))
+    }
+
+    async fn next_reply(&mut self) -> Result<Reply, Silence> {
+        loop {
+            match self.parser.parse(&mut self.buffer) {
+                Ok(Some(reply)) => return Ok(reply),
+                Ok(None) => {}
+                Err(_) => return Err(Silence),
+            }
+            match self.end.read_buf(&mut self.buffer).await {
+                Ok(0) | Err(_) => return Err(Silence),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    async fn ask_of(&mut self, whom: &Subject, call: &Call) -> Result<Said, Silence> {
+        match whom {
+            Subject::Key(key) => {
+                let reply = self.ask(&call.words(key)).await?;
+                Ok(pair::single(call, &reply))
+            }
+            Subject::Pair(pair) => {
+                let replies = self.ask_all(&pair::transaction(pair, call)).await?;
+                Ok(pair::said(call, &replies))
+            }
+        }
+    }
+
+    /// GETSET of a pair, as optimistic clients do it: nothing is done if somebody else was quicker.
+    async fn exchange(&mut self, pair: &str, value: &[u8]) -> Result<Said, Silence> {
+        let seen = pair::watched(&self.ask_all(&pair::watch(pair)).await?);
+        let Said::Answer(old) = seen else {
+            return Ok(seen);
+        };
+        let set = Call::Set(value.to_vec());
+        let replies = self.ask_all(&pair::transaction(pair, &set)).await?;
+        Ok(match pair::said(&set, &replies) {
+            Said::Answer(_) => Said::Answer(old),
+            other => other,
+        })
+    }
+}
+
+/// What is asked about.
+enum Subject {
+    Key(String),
+    /// Two keys, in a transaction.
+    Pair(String),
+}
+
+impl Subject {
+    fn name(&self) -> &str {
+        match self {
+            Subject::Key(name) | Subject::Pair(name) => name,
+        }
     }
 }
 
@@ -133,20 +195,36 @@ impl Client {
         }
     }
 
-    /// Reads a key until it is answered; at the end of a run.
-    pub async fn read_until_answered(&mut self, key: u64, limit: Duration) -> bool {
-        let end = Instant::now() + limit;
-        while Instant::now() < end {
-            if self.ask(key, Call::Get).await {
-                return true;
+    /// Reads all keys that everybody fights for; at the end of a run. `false` where one is not answered.
+    pub async fn read_all(&mut self, limit: Duration) -> bool {
+        let keys = (0..self.keys).map(|key| Subject::Key(format!("k{key}")));
+        let pairs = (0..PAIRS).map(|pair| Subject::Pair(format!("p{pair}")));
+        for subject in keys.chain(pairs) {
+            let end = Instant::now() + limit;
+            while !self.answers(&subject, Call::Get).await {
+                if Instant::now() >= end {
+                    return false;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        false
+        true
     }
 
     async fn one(&mut self) {
         let value = format!("{}", self.random.below(1_000_000)).into_bytes();
+        if self.random.one_in(6) {
+            let pair = Subject::Pair(format!("p{}", self.random.below(PAIRS)));
+            let call = match self.random.below(6) {
+                0 | 1 => Call::Get,
+                2 => Call::Incr,
+                3 => Call::Set(value),
+                4 => Call::Del,
+                _ => Call::GetSet(value),
+            };
+            self.ask_of(&pair, call).await;
+            return;
+        }
         if self.random.one_in(5) {
             let key = self.keys + self.random.below(RARE_KEYS);
             let call = match self.random.below(4) {
@@ -175,44 +253,66 @@ impl Client {
         self.ask(key, call).await;
     }
 
-    /// `true` when an answer came.
-    async fn ask(&mut self, key: u64, call: Call) -> bool {
-        if self.connection.is_none() && !self.connect().await {
-            return false;
+    async fn ask(&mut self, key: u64, call: Call) {
+        let subject = Subject::Key(format!("k{key}"));
+        let outcome = self.ask_of(&subject, call).await;
+        if let Some(Outcome::Ok(Answer::Value(value), _)) = &outcome
+            && let Some(seen) = self.seen.get_mut(key as usize)
+        {
+            *seen = value.clone();
         }
-        let Some(mut connection) = self.connection.take() else {
-            return false;
-        };
-        let name = format!("k{key}");
+    }
+
+    async fn answers(&mut self, whom: &Subject, call: Call) -> bool {
+        matches!(self.ask_of(whom, call).await, Some(Outcome::Ok(..)))
+    }
+
+    /// What came of it; `None` where nobody could be asked.
+    async fn ask_of(&mut self, whom: &Subject, call: Call) -> Option<Outcome> {
+        if self.connection.is_none() && !self.connect().await {
+            return None;
+        }
+        let mut connection = self.connection.take()?;
         let begin = self.lock().tick();
-        let reply = connection.ask(&call.words(&name)).await;
-        let end = self.lock().tick();
-        let outcome = match &reply {
-            Err(Silence) if call.is_write() => Outcome::Unknown,
-            Err(Silence) => Outcome::Failed,
-            Ok(Reply::Error(text)) if text.starts_with("UNCONFIRMED") => Outcome::Unknown,
-            Ok(reply) => match understood(&call, reply) {
-                Some(answer) => Outcome::Ok(answer, end),
-                None => Outcome::Failed,
-            },
+        let watches = self.random.one_in(2);
+        let said = match (whom, &call) {
+            (Subject::Pair(pair), Call::GetSet(value)) if watches => {
+                connection.exchange(pair, value).await
+            }
+            _ => connection.ask_of(whom, &call).await,
         };
-        let answered = matches!(outcome, Outcome::Ok(..));
-        if answered {
+        let end = self.lock().tick();
+        let nothing_done = matches!(said, Ok(Said::Nothing));
+        let outcome = match said {
+            Err(Silence) if call.is_write() => Outcome::Unknown,
+            Err(Silence) | Ok(Said::Nothing) => Outcome::Failed,
+            Ok(Said::Answer(answer)) => Outcome::Ok(answer, end),
+            Ok(Said::Error(text)) if text.starts_with("UNCONFIRMED") => Outcome::Unknown,
+            Ok(Said::Error(_)) => Outcome::Failed,
+            Ok(Said::Torn(how)) => {
+                let of = whom.name();
+                self.cluster.ghost.violated(format!("{of}: {how}"));
+                Outcome::Failed
+            }
+        };
+        if nothing_done || matches!(outcome, Outcome::Ok(..)) {
             self.connection = Some(connection);
         } else {
             // Whoever refuses is not the primary, or not for long.
             self.next_node();
         }
-        if let Outcome::Ok(Answer::Value(value), _) = &outcome
-            && let Some(seen) = self.seen.get_mut(key as usize)
-        {
-            *seen = value.clone();
-        }
-        let now = self.cluster.ghost.now_ms();
-        let line = format!("client {} {name} {call:?}: {outcome:?}", self.number);
+        self.note(whom.name(), call, begin, &outcome);
+        Some(outcome)
+    }
+
+    /// For the trace, and for the judge.
+    fn note(&self, key: &str, call: Call, begin: u64, outcome: &Outcome) {
+        let client = self.number;
+        let line = format!("client {client} {key} {call:?}: {outcome:?}");
         self.cluster.ghost.note(&line);
+        let now = self.cluster.ghost.now_ms();
         let mut record = self.lock();
-        match &outcome {
+        match outcome {
             Outcome::Ok(..) => {
                 record.acknowledged += 1;
                 record.last_ms = now;
@@ -220,15 +320,13 @@ impl Client {
             Outcome::Unknown => record.unknown += 1,
             Outcome::Failed => {}
         }
-        let client = self.number;
         record.operations.push(Operation {
             client,
-            key: name,
+            key: key.to_owned(),
             call,
             begin,
-            outcome,
+            outcome: outcome.clone(),
         });
-        answered
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Record> {
@@ -262,27 +360,5 @@ impl Client {
         }
         self.connection = Some(connection);
         true
-    }
-}
-
-/// The answer, if the reply is one; an error is a refusal before anything was executed.
-fn understood(call: &Call, reply: &Reply) -> Option<Answer> {
-    let value = |reply: &Reply| match reply {
-        Reply::Bulk(bytes) => Some(Some(bytes.to_vec())),
-        Reply::Null => Some(None),
-        _ => None,
-    };
-    match (call, reply) {
-        (Call::Get | Call::GetSet(_), reply) => value(reply).map(Answer::Value),
-        (Call::Set(_), Reply::Simple(text)) if text == "OK" => Some(Answer::Done),
-        (Call::SetIfEqual { .. }, Reply::Simple(text)) if text == "OK" => {
-            Some(Answer::Stored(true))
-        }
-        (Call::SetIfEqual { .. }, Reply::Null) => Some(Answer::Stored(false)),
-        (Call::Incr | Call::Append(_) | Call::Del, Reply::Integer(n)) => Some(Answer::Integer(*n)),
-        (Call::Incr, Reply::Error(text)) if text.starts_with("ERR value is not an integer") => {
-            Some(Answer::NotAnInteger)
-        }
-        _ => None,
     }
 }
