@@ -573,7 +573,9 @@ fn the_command_table_is_that_of_redis() {
         return;
     };
     let (mut stream, mut parser) = (redis.connect(), ReplyParser::default());
-    let simple = understudy::command::commands().filter(|spec| spec.subcommands().count() == 0);
+    let newer = |since: &str| since.starts_with("7.2") || since.starts_with("understudy");
+    let simple = understudy::command::commands()
+        .filter(|spec| spec.subcommands().count() == 0 && !newer(spec.since));
     for spec in simple {
         let request = [&b"COMMAND"[..], b"INFO", spec.name.as_bytes()];
         let args = request

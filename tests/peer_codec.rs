@@ -121,6 +121,13 @@ fn message() -> impl Strategy<Value = StreamMessage> {
                 applied,
             })
         }),
+        (lsn(), lsn(), lsn()).prop_map(|(received, synced, applied)| {
+            StreamMessage::Awaited(Ack {
+                received,
+                synced,
+                applied,
+            })
+        }),
         "[ -~äöü]{0,100}".prop_map(|reason| StreamMessage::Refused { reason }),
         prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..40).prop_map(|keys| {
             let keys = keys.into_iter().map(Bytes::from).collect();

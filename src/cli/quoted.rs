@@ -1,31 +1,10 @@
 //! Keys and values as a person reads and types them: in quotes, with what is not printable escaped,
 //! as redis-cli does it. What is printed can be typed back.
 
-use std::fmt::Write as _;
+pub(super) use crate::resp::quote;
 
 /// Bytes of a value that a line of text shows.
 const SHOWN_BYTES: usize = 64;
-
-/// `bytes` in quotes: `"a\x00b"`.
-pub(super) fn quote(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len() + 2);
-    out.push('"');
-    for byte in bytes {
-        match byte {
-            b'\\' => out.push_str("\\\\"),
-            b'"' => out.push_str("\\\""),
-            b'\n' => out.push_str("\\n"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            0x07 => out.push_str("\\a"),
-            0x08 => out.push_str("\\b"),
-            b' '..=b'~' => out.push(char::from(*byte)),
-            _ => write!(out, "\\x{byte:02x}").expect("writing to a String cannot fail"),
-        }
-    }
-    out.push('"');
-    out
-}
 
 /// The first bytes of a value in quotes, and how many there are where that is not all.
 pub(super) fn quote_start(bytes: &[u8]) -> String {

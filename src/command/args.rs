@@ -41,6 +41,16 @@ pub(super) fn unknown_subcommand(container: &str, name: &[u8]) -> Reply {
     Reply::Error(format!("ERR unknown subcommand '{name}'. Try {container} HELP.").into())
 }
 
+/// A subcommand with arguments that it does not take, which its arity allows.
+pub(super) fn wrong_subcommand(args: &[Bytes]) -> Reply {
+    let text = |index| printable(&arg(args, index), REPEATED_BYTES);
+    let (container, name) = (text(0).to_ascii_uppercase(), text(1));
+    let text = format!(
+        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {container} HELP."
+    );
+    Reply::Error(text.into())
+}
+
 /// Repeats the command and the first of its arguments, in at most about 128 bytes each.
 pub(super) fn unknown_command(args: &[Bytes]) -> Reply {
     let name = args

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use super::args::{SYNTAX_ERROR, arg, is_option, printable};
-use super::{Command, CommandSpec, SessionCommand, parse_integer};
+use super::{
+    ClientFilter, Command, CommandSpec, DurabilityCommand, ReplyMode, SessionCommand, parse_integer,
+};
 use crate::resp::Reply;
 
 /// A CLIENT subcommand.
@@ -37,6 +39,41 @@ pub enum ClientCommand {
         /// Only these connections (ID); empty: all.
         ids: Vec<u64>,
     },
+    /// CLIENT KILL.
+    Kill(ClientFilter),
+    /// CLIENT PAUSE.
+    Pause {
+        /// For how long, in milliseconds.
+        timeout_ms: u64,
+        /// Reads, too.
+        all: bool,
+    },
+    /// CLIENT UNPAUSE.
+    Unpause,
+    /// CLIENT UNBLOCK.
+    Unblock {
+        /// Which connection.
+        id: u64,
+        /// Its command is answered with an error, and not as if its time were over.
+        with_error: bool,
+    },
+    /// CLIENT REPLY.
+    Reply(ReplyMode),
+    /// CLIENT TRACKING OFF.
+    TrackingOff,
+    /// CLIENT GETREDIR.
+    GetRedirection,
+    /// CLIENT TRACKINGINFO.
+    TrackingInfo,
+    /// CLIENT NO-TOUCH.
+    NoTouch {
+        /// ON instead of OFF.
+        on: bool,
+    },
+    /// CLIENT DURABILITY: what each write's reply waits for besides the cluster's rule.
+    Durability(DurabilityCommand),
+    /// CLIENT LASTLSN.
+    LastLsn,
     /// CLIENT NO-EVICT.
     NoEvict {
         /// ON instead of OFF.
@@ -57,7 +94,7 @@ pub enum ClientKind {
     PubSub,
 }
 
-fn client(command: ClientCommand) -> Result<Command, Reply> {
+pub(super) fn client(command: ClientCommand) -> Result<Command, Reply> {
     Ok(Command::Session(SessionCommand::Client(command)))
 }
 
@@ -138,7 +175,7 @@ pub(super) fn parse_list(_: &'static CommandSpec, args: &[Bytes]) -> Result<Comm
     client(ClientCommand::List { kind, ids })
 }
 
-fn parse_kind(name: &[u8]) -> Result<ClientKind, Reply> {
+pub(super) fn parse_kind(name: &[u8]) -> Result<ClientKind, Reply> {
     if is_option(name, "normal") {
         Ok(ClientKind::Normal)
     } else if is_option(name, "master") {

@@ -11,12 +11,14 @@
 mod args;
 mod bitmap;
 mod client;
+mod client_control;
 mod describe;
 mod expire;
 mod generic;
 mod glob;
 mod long_double;
 mod pubsub;
+mod receipt;
 mod sentinel;
 mod session;
 mod set;
@@ -29,11 +31,13 @@ use bytes::Bytes;
 pub use args::{MAX_STRING_BYTES, invalid_expire_time, parse_integer};
 pub use bitmap::{BitOp, BitRange, BitSearch, FieldAction, FieldOp, FieldType, Overflow};
 pub use client::{ClientCommand, ClientKind};
+pub use client_control::{ClientFilter, ReplyMode};
 pub use describe::{CommandQuery, ListFilter};
 pub use expire::{ExpireCommand, ExpireCondition, TtlForm};
 pub use generic::{CopyCommand, RenameCommand, ScanCommand};
 pub use glob::glob_matches;
 pub use long_double::LongDouble;
+pub use receipt::{CopyLevel, DurabilityCommand, WaitCommand};
 pub use sentinel::SentinelCommand;
 pub use session::{HelloCommand, SessionCommand};
 pub use set::{Expiry, GetExCommand, GetExExpiry, SetCommand, SetCondition, SetExpiry, SetReply};
@@ -70,21 +74,49 @@ impl Command {
 
     /// The meaning of `request`, or the error to answer.
     pub fn parse(request: &Request) -> Result<Command, Reply> {
-        let args = &request.args[..];
-        let Some(name) = args.first() else {
-            return Err(Reply::error("ERR empty request"));
-        };
-        let Some(spec) = lookup(name).filter(|spec| spec.container().is_none()) else {
-            return if is_http(name) {
-                Ok(Command::Session(SessionCommand::CrossProtocol))
-            } else {
-                Err(args::unknown_command(args))
-            };
-        };
-        if !spec.accepts(args.len()) {
-            return Err(args::wrong_arity(spec.name));
+        match find_spec(request) {
+            Ok(spec) => spec.parse(request),
+            Err(reply) => Command::unknown(request, reply),
         }
-        (spec.parse)(spec, args)
+    }
+
+    /// What a request means that names no command, or gives it too few or too many arguments.
+    pub fn unknown(request: &Request, reply: Reply) -> Result<Command, Reply> {
+        match request.args.first() {
+            Some(name) if is_http(name) => Ok(Command::Session(SessionCommand::CrossProtocol)),
+            _ => Err(reply),
+        }
+    }
+}
+
+/// The row of the command that `request` names and has enough arguments for, or the error to answer.
+pub fn find_spec(request: &Request) -> Result<&'static CommandSpec, Reply> {
+    let args = &request.args[..];
+    let Some(name) = args.first() else {
+        return Err(Reply::error("ERR empty request"));
+    };
+    let Some(spec) = lookup(name).filter(|spec| spec.container().is_none()) else {
+        return Err(args::unknown_command(args));
+    };
+    if !spec.accepts(args.len()) {
+        return Err(args::wrong_arity(spec.name));
+    }
+    Ok(spec)
+}
+
+impl CommandSpec {
+    /// The row of the subcommand that the request names, if it names one, else this one.
+    pub fn named_by(&'static self, request: &Request) -> &'static CommandSpec {
+        // No container has keys, and whatever has is asked for often.
+        if self.keys.0 > 0 {
+            return self;
+        }
+        find_subcommand(self, &request.args).unwrap_or(self)
+    }
+
+    /// The meaning of a request for this command.
+    pub fn parse(&'static self, request: &Request) -> Result<Command, Reply> {
+        (self.parse)(self, &request.args)
     }
 }
 

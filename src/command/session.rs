@@ -3,11 +3,11 @@
 
 use bytes::Bytes;
 
-use super::args::{arg, database, integer, is_option, printable, rest, wrong_arity};
+use super::args::{arg, database, is_option, printable, rest, wrong_arity};
 use super::client::{UNCLEAN_NAME, is_clean};
 use super::{
     ClientCommand, Command, CommandQuery, CommandSpec, SentinelCommand, TransactionCommand,
-    parse_integer,
+    WaitCommand, parse_integer,
 };
 use crate::resp::{Reply, Version};
 
@@ -84,13 +84,17 @@ pub enum SessionCommand {
         /// The message.
         message: Bytes,
     },
-    /// WAIT.
-    Wait {
-        /// How many standbys must hold this connection's writes.
-        replicas: u64,
+    /// WAIT and WAITAOF.
+    Wait(WaitCommand),
+    /// READAFTER: the next read here waits until this record is visible.
+    ReadAfter {
+        /// The record.
+        lsn: u64,
         /// How long to wait, in milliseconds; 0: without end.
         timeout_ms: u64,
     },
+    /// MONITOR.
+    Monitor,
     /// MULTI and what belongs to it.
     Transaction(TransactionCommand),
     /// TIME.
@@ -218,15 +222,6 @@ pub(super) fn parse_time(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command
     session(SessionCommand::Time)
 }
 
-pub(super) fn parse_wait(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
-    let replicas = u64::try_from(integer(args, 1)?).unwrap_or(0);
-    let timeout = args.get(2).and_then(|text| parse_integer(text));
-    let timeout = timeout.ok_or(Reply::error(
-        "ERR timeout is not an integer or out of range",
-    ))?;
-    let timeout_ms = u64::try_from(timeout).map_err(|_| Reply::error("ERR timeout is negative"))?;
-    session(SessionCommand::Wait {
-        replicas,
-        timeout_ms,
-    })
+pub(super) fn parse_monitor(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {
+    session(SessionCommand::Monitor)
 }

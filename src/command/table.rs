@@ -3,15 +3,16 @@
 //! Promise: name, arity, flags, key positions and categories of each row are those that Redis
 //! 7.0.15 reports for the command (its rows were written from `COMMAND INFO`), so that clients
 //! which route or check by them behave as with Redis. A command that is not here does not exist.
-//! The rows of SENTINEL and CLIENT SETINFO follow the manuals of Redis Sentinel and Redis 7.2.
+//! The rows of SENTINEL and of what came with Redis 7.2 follow the manuals of Redis Sentinel and Redis 7.2.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
 
 use super::{
-    Command, bitmap, client, describe, expire, generic, parse_container, pubsub, sentinel, session,
-    set, string, transaction,
+    Command, bitmap, client, client_control, describe, expire, generic, parse_container, pubsub,
+    receipt, sentinel, session, set, string, transaction,
 };
 use crate::resp::Reply;
 
@@ -39,7 +40,7 @@ pub struct CommandSpec {
     pub tips: &'static str,
     /// Group of the manual: `string`, `generic`, `server` and so on.
     pub group: &'static str,
-    /// First version of Redis that had it.
+    /// First version of Redis that had it, or ours.
     pub since: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
@@ -71,10 +72,17 @@ impl CommandSpec {
 
     /// The rows of this command's subcommands, in alphabetical order.
     pub fn subcommands(&self) -> impl Iterator<Item = &'static CommandSpec> {
-        let name = self.name;
-        COMMANDS
-            .iter()
-            .filter(move |spec| spec.container() == Some(name))
+        static BY_CONTAINER: LazyLock<HashMap<&'static str, Vec<&'static CommandSpec>>> =
+            LazyLock::new(|| {
+                let mut rows: HashMap<_, Vec<_>> = HashMap::new();
+                for spec in COMMANDS {
+                    if let Some(container) = spec.container() {
+                        rows.entry(container).or_default().push(spec);
+                    }
+                }
+                rows
+            });
+        BY_CONTAINER.get(self.name).into_iter().flatten().copied()
     }
 }
 
@@ -89,7 +97,7 @@ pub fn lookup(name: &[u8]) -> Option<&'static CommandSpec> {
     /// copies nothing. It runs once per request.
     static BUCKETS: LazyLock<[Vec<&'static CommandSpec>; 256]> = LazyLock::new(|| {
         let mut buckets = [const { Vec::new() }; 256];
-        for spec in &COMMANDS {
+        for spec in COMMANDS {
             buckets[bucket_of(spec.name.as_bytes())].push(spec);
         }
         buckets
@@ -109,7 +117,7 @@ fn bucket_of(name: &[u8]) -> usize {
 }
 
 #[rustfmt::skip]
-static COMMANDS: [CommandSpec; 98] = [
+static COMMANDS: &[CommandSpec] = &[
     CommandSpec {
         name: "append", arity: 3, flags: "write denyoom fast",
         keys: (1, 1, 1), key_flags: "RW insert",
@@ -167,11 +175,32 @@ static COMMANDS: [CommandSpec; 98] = [
         parse: parse_container,
     },
     CommandSpec {
+        name: "client|caching", arity: 3, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "connection", since: "6.0.0", summary: "Instruct the server about tracking or not keys in the next request",
+        parse: client_control::parse_caching,
+    },
+    CommandSpec {
+        name: "client|durability", arity: -2, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "connection", since: "understudy 0.1.0", summary: "Ask for copies on standbys before each write is answered",
+        parse: receipt::parse_durability,
+    },
+    CommandSpec {
         name: "client|getname", arity: 2, flags: "noscript loading stale",
         keys: (0, 0, 0), key_flags: "",
         categories: "@slow @connection", tips: "",
         group: "connection", since: "2.6.9", summary: "Get the current connection name",
         parse: client::parse_getname,
+    },
+    CommandSpec {
+        name: "client|getredir", arity: 2, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "connection", since: "6.0.0", summary: "Get tracking notifications redirection client ID if any",
+        parse: client_control::parse_getredir,
     },
     CommandSpec {
         name: "client|id", arity: 2, flags: "noscript loading stale",
@@ -188,6 +217,20 @@ static COMMANDS: [CommandSpec; 98] = [
         parse: client::parse_info,
     },
     CommandSpec {
+        name: "client|kill", arity: -3, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous @connection", tips: "",
+        group: "connection", since: "2.4.0", summary: "Kill the connection of a client",
+        parse: client_control::parse_kill,
+    },
+    CommandSpec {
+        name: "client|lastlsn", arity: 2, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "connection", since: "understudy 0.1.0", summary: "Returns the record number of this connection's last write",
+        parse: receipt::parse_lastlsn,
+    },
+    CommandSpec {
         name: "client|list", arity: -2, flags: "admin noscript loading stale",
         keys: (0, 0, 0), key_flags: "",
         categories: "@admin @slow @dangerous @connection", tips: "nondeterministic_output",
@@ -202,6 +245,27 @@ static COMMANDS: [CommandSpec; 98] = [
         parse: client::parse_no_evict,
     },
     CommandSpec {
+        name: "client|no-touch", arity: 3, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "connection", since: "7.2.0", summary: "Controls whether commands sent by the client affect the LRU/LFU of accessed keys.",
+        parse: client_control::parse_no_touch,
+    },
+    CommandSpec {
+        name: "client|pause", arity: -3, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous @connection", tips: "",
+        group: "connection", since: "2.9.50", summary: "Stop processing commands from clients for some time",
+        parse: client_control::parse_pause,
+    },
+    CommandSpec {
+        name: "client|reply", arity: 3, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "connection", since: "3.2.0", summary: "Instruct the server whether to reply to commands",
+        parse: client_control::parse_reply,
+    },
+    CommandSpec {
         name: "client|setinfo", arity: 4, flags: "noscript loading stale",
         keys: (0, 0, 0), key_flags: "",
         categories: "@slow @connection", tips: "",
@@ -214,6 +278,34 @@ static COMMANDS: [CommandSpec; 98] = [
         categories: "@slow @connection", tips: "",
         group: "connection", since: "2.6.9", summary: "Set the current connection name",
         parse: client::parse_setname,
+    },
+    CommandSpec {
+        name: "client|tracking", arity: -3, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "connection", since: "6.0.0", summary: "Enable or disable server assisted client side caching support",
+        parse: client_control::parse_tracking,
+    },
+    CommandSpec {
+        name: "client|trackinginfo", arity: 2, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "connection", since: "6.2.0", summary: "Return information about server assisted client side caching for the current connection",
+        parse: client_control::parse_trackinginfo,
+    },
+    CommandSpec {
+        name: "client|unblock", arity: -3, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous @connection", tips: "",
+        group: "connection", since: "5.0.0", summary: "Unblock a client blocked in a blocking command from a different connection",
+        parse: client_control::parse_unblock,
+    },
+    CommandSpec {
+        name: "client|unpause", arity: 2, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous @connection", tips: "",
+        group: "connection", since: "6.2.0", summary: "Resume processing of clients that were paused",
+        parse: client_control::parse_unpause,
     },
     CommandSpec {
         name: "command", arity: -1, flags: "loading stale",
@@ -468,6 +560,13 @@ static COMMANDS: [CommandSpec; 98] = [
         parse: string::parse_mget,
     },
     CommandSpec {
+        name: "monitor", arity: 1, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "server", since: "1.0.0", summary: "Listen for all requests received by the server in real time",
+        parse: session::parse_monitor,
+    },
+    CommandSpec {
         name: "mset", arity: -3, flags: "write denyoom",
         keys: (1, -1, 2), key_flags: "OW update",
         categories: "@write @string @slow", tips: "request_policy:multi_shard response_policy:all_succeeded",
@@ -571,6 +670,13 @@ static COMMANDS: [CommandSpec; 98] = [
         categories: "@keyspace @read @slow", tips: "request_policy:all_shards nondeterministic_output",
         group: "generic", since: "1.0.0", summary: "Return a random key from the keyspace",
         parse: generic::parse_random_key,
+    },
+    CommandSpec {
+        name: "readafter", arity: 3, flags: "noscript",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "connection", since: "understudy 0.1.0", summary: "The next read on this connection waits until a record is visible here",
+        parse: receipt::parse_readafter,
     },
     CommandSpec {
         name: "rename", arity: 3, flags: "write",
@@ -787,7 +893,14 @@ static COMMANDS: [CommandSpec; 98] = [
         keys: (0, 0, 0), key_flags: "",
         categories: "@slow @connection", tips: "request_policy:all_shards response_policy:agg_min",
         group: "generic", since: "3.0.0", summary: "Wait for the synchronous replication of all the write commands sent in the context of the current connection",
-        parse: session::parse_wait,
+        parse: receipt::parse_wait,
+    },
+    CommandSpec {
+        name: "waitaof", arity: 4, flags: "noscript",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "request_policy:all_shards response_policy:agg_min",
+        group: "generic", since: "7.2.0", summary: "Wait for all write commands sent in the context of the current connection to be synced to the log of this node and of standbys",
+        parse: receipt::parse_waitaof,
     },
     CommandSpec {
         name: "watch", arity: -2, flags: "noscript loading stale fast allow_busy",
@@ -805,7 +918,7 @@ mod tests {
     #[test]
     fn the_table_is_sorted_and_every_row_is_found() {
         assert!(COMMANDS.windows(2).all(|pair| pair[0].name < pair[1].name));
-        for spec in &COMMANDS {
+        for spec in COMMANDS {
             let found = lookup(spec.name.to_ascii_uppercase().as_bytes());
             assert_eq!(found.map(|found| found.name), Some(spec.name));
             assert!(

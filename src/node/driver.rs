@@ -15,6 +15,7 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::config::Settings;
+use super::copies::CopyWaiters;
 use super::digests::Digests;
 use super::exposure::Heard;
 use super::fitness::Unfit;
@@ -117,6 +118,7 @@ pub struct Node {
     driver: Mutex<Driver>,
     gate: watch::Sender<Gate>,
     pub(super) waiters: Waiters,
+    pub(super) copy_waiters: CopyWaiters,
     /// The highest epoch promised, and whether this node reigns in it: moves rarely.
     reign: watch::Sender<(Epoch, bool)>,
     pub(super) events: broadcast::Sender<NodeEvent>,
@@ -232,6 +234,7 @@ impl Node {
             }),
             gate: watch::Sender::new(Gate::closed()),
             waiters: Waiters::default(),
+            copy_waiters: CopyWaiters::default(),
             reign: watch::Sender::new((Epoch::ZERO, false)),
             events: broadcast::Sender::new(64),
             outboxes: parts.outboxes,
@@ -513,8 +516,10 @@ impl Node {
             self.waiters.gate_changed(&before, &gate);
         }
         let reign = (gate.epoch, gate.is_primary());
-        self.reign
+        let reign_moved = self
+            .reign
             .send_if_modified(|old| std::mem::replace(old, reign) != reign);
+        self.copy_waiters.moved(&view, reign_moved);
         if let Some(new) = view.primary
             && driver.last_primary != Some(new)
         {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::copy;
 use super::driver::{News, Node};
@@ -59,9 +59,10 @@ pub(super) async fn follow(
     );
     // One question at a time.
     let (ask, asks) = mpsc::channel(1);
+    let (awaited, awaited_here) = watch::channel(peer::Ack::default());
     tokio::select! {
-        result = take_records(node, epoch, reader, ask) => result,
-        result = send_acks(node, epoch, writer, asks) => result,
+        result = take_records(node, epoch, reader, ask, awaited) => result,
+        result = send_acks(node, epoch, writer, asks, awaited_here) => result,
         () = other_leader(node, primary, epoch) => Ok(()),
     }
 }
@@ -375,6 +376,7 @@ async fn take_records(
     epoch: Epoch,
     mut reader: StreamReader,
     ask: mpsc::Sender<Vec<Bytes>>,
+    awaited: watch::Sender<peer::Ack>,
 ) -> Result<(), StreamEnd> {
     loop {
         let (said, message) = next(&mut reader).await?;
@@ -407,6 +409,10 @@ async fn take_records(
                 }
                 continue;
             }
+            StreamMessage::Awaited(cursors) => {
+                awaited.send_replace(cursors);
+                continue;
+            }
             StreamMessage::Refused { reason } => return Err(StreamEnd::Other(reason)),
             other => {
                 return Err(StreamEnd::Other(format!("{:?} in a stream", other.kind())));
@@ -419,8 +425,15 @@ async fn take_records(
 }
 
 /// Whether a client's reply may be waiting for the new one.
-fn is_waited_for(node: &Node, said: &Ack, ack: &Ack) -> bool {
+fn is_waited_for(node: &Node, said: &Ack, ack: &Ack, awaited: &peer::Ack) -> bool {
     if ack.epoch != said.epoch {
+        return true;
+    }
+    let asked = |said: Lsn, now: Lsn, awaited: Lsn| said < awaited && now > said;
+    if asked(said.received, ack.received, awaited.received)
+        || asked(said.synced, ack.synced, awaited.synced)
+        || asked(said.applied, ack.applied, awaited.applied)
+    {
         return true;
     }
     match node.settings.replies_wait_for() {
@@ -436,6 +449,7 @@ async fn send_acks(
     epoch: Epoch,
     mut writer: StreamWriter,
     mut asks: mpsc::Receiver<Vec<Bytes>>,
+    mut awaited: watch::Receiver<peer::Ack>,
 ) -> Result<(), StreamEnd> {
     let mut acks = node.acks.subscribe();
     acks.mark_changed();
@@ -447,6 +461,7 @@ async fn send_acks(
                 return Ok(());
             },
             () = put_off.due() => {}
+            Ok(()) = awaited.changed() => {}
             Some(keys) = asks.recv() => {
                 writer.push(epoch, &StreamMessage::Repair { keys })?;
                 writer.flush().await?;
@@ -458,7 +473,8 @@ async fn send_acks(
             put_off.said();
             continue;
         }
-        if !is_waited_for(node, &said, &ack) && !put_off.is_due() {
+        let waited_for = is_waited_for(node, &said, &ack, &awaited.borrow_and_update());
+        if !waited_for && !put_off.is_due() {
             continue;
         }
         said = ack;

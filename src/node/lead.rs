@@ -13,7 +13,7 @@ use super::driver::Node;
 use super::mend;
 use super::snapshots::Elsewhere;
 use super::stream::{PutOff, StreamEnd, StreamReader, StreamWriter, next, next_within, refuse};
-use crate::peer::{Follow, Matched, PeerInfo, StreamMessage, frame::MAX_REPAIR_BATCH_BYTES};
+use crate::peer::{self, Follow, Matched, PeerInfo, StreamMessage, frame::MAX_REPAIR_BATCH_BYTES};
 use crate::replica::{Ack, Input, StandbyView};
 use crate::units::{Epoch, Lsn, NodeId};
 use crate::wal::{NoReader, Reader};
@@ -293,6 +293,8 @@ async fn send_records(
     let mut gate = node.gate();
     let mut catch_up = CatchUp(CopyPace::new(node));
     let mut told = Lsn::ZERO;
+    let mut awaited = node.copy_waiters.awaited.subscribe();
+    let mut awaited_there = peer::Ack::default();
     // A release that no records take along.
     let mut put_off = PutOff::default();
     let mut held: Option<Answer> = None;
@@ -323,7 +325,15 @@ async fn send_records(
                 .await;
             continue;
         }
-        if now.released > told && put_off.is_due() {
+        let wanted = *awaited.borrow_and_update();
+        if wanted != awaited_there {
+            awaited_there = wanted;
+            writer.push(epoch, &StreamMessage::Awaited(wanted))?;
+            writer.flush().await?;
+            continue;
+        }
+        // Nothing is applied before it is known to be released (R23).
+        if now.released > told && (put_off.is_due() || told < wanted.applied) {
             told = now.released;
             put_off.said();
             writer.push(epoch, &StreamMessage::Released { released: told })?;
@@ -334,6 +344,7 @@ async fn send_records(
             _ = appended.changed() => {}
             () = put_off.due() => {}
             _ = gate.changed() => {}
+            _ = awaited.changed() => {}
             answer = answers.recv(), if held.is_none() => held = answer,
         }
     }

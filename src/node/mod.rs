@@ -18,6 +18,7 @@
 mod amounts;
 mod clock;
 mod config;
+mod copies;
 mod copy;
 mod copy_pace;
 mod digests;
@@ -52,6 +53,7 @@ pub use config::{
     ClusterFile, ConfigError, File, HeartbeatFile, LimitsFile, MemberFile, MemberSettings,
     Settings, Span, Text, WalFile, parse, parse_bytes, parse_member, read,
 };
+pub use copies::{Copied, Copies};
 pub use copy_pace::CopyRate;
 pub use driver::{Node, NodeEvent};
 pub use exposure::Exposure;

@@ -107,11 +107,13 @@ pub enum FrameKind {
     CopyFrom = 46,
     /// Standby to standby: asks for that copy.
     CopyWanted = 47,
+    /// Primary to standby: what somebody waits to hear it holds.
+    Awaited = 48,
 }
 
 impl FrameKind {
     /// Every kind, in the order of its byte.
-    pub const ALL: [FrameKind; 20] = [
+    pub const ALL: [FrameKind; 21] = [
         FrameKind::Hello,
         FrameKind::Proof,
         FrameKind::Refused,
@@ -132,6 +134,7 @@ impl FrameKind {
         FrameKind::Chain,
         FrameKind::CopyFrom,
         FrameKind::CopyWanted,
+        FrameKind::Awaited,
     ];
 
     /// The kind with this byte, if there is one.
@@ -154,6 +157,7 @@ impl FrameKind {
             | FrameKind::Chain
             | FrameKind::CopyFrom
             | FrameKind::CopyWanted
+            | FrameKind::Awaited
             | FrameKind::Ack => MAX_CURSOR_BYTES,
             FrameKind::SnapshotChunk => SNAPSHOT_PREFIX_BYTES + MAX_SNAPSHOT_CHUNK_BYTES,
             FrameKind::Wal => MAX_WAL_FRAME_BYTES,

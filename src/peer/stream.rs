@@ -8,6 +8,7 @@
 //!                <- Matched               we agree up to `fork` ...
 //! Ready          ->                       ... I have cut my log there, send from the next
 //!                <- Wal | Released ...
+//!                <- Awaited ...        say at once when you hold so much: a client waits for it
 //! Ack ...        ->
 //! Repair ...     ->                       keys that I changed behind the fork (R28)
 //!                <- Values ...            what they hold, once that is released
@@ -99,6 +100,17 @@ pub struct Ack {
     pub applied: Lsn,
 }
 
+impl Ack {
+    fn read(body: &mut Bytes, kind: FrameKind) -> Result<Ack, StreamError> {
+        let mut number = || body.try_get_u64_le().map_err(|_| StreamError::Short(kind));
+        Ok(Ack {
+            received: Lsn(number()?),
+            synced: Lsn(number()?),
+            applied: Lsn(number()?),
+        })
+    }
+}
+
 /// One message of the data plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamMessage {
@@ -156,6 +168,9 @@ pub enum StreamMessage {
     },
     /// Standby to primary: what it holds.
     Ack(Ack),
+    /// Primary to standby: a client waits until it holds so much (WAIT), so that is to be said at once. As
+    /// the standby's own cursors in shape; they only rise.
+    Awaited(Ack),
     /// Standby to primary: keys whose values here are of records that were given up.
     Repair {
         /// The keys; at most about [`frame::MAX_REPAIR_BATCH_BYTES`] of them.
@@ -218,6 +233,7 @@ impl StreamMessage {
             StreamMessage::Wal { .. } => FrameKind::Wal,
             StreamMessage::Released { .. } => FrameKind::Released,
             StreamMessage::Ack(_) => FrameKind::Ack,
+            StreamMessage::Awaited(_) => FrameKind::Awaited,
             StreamMessage::Repair { .. } => FrameKind::Repair,
             StreamMessage::Values { .. } => FrameKind::Values,
             StreamMessage::Fetch { .. } => FrameKind::Fetch,
@@ -269,7 +285,7 @@ impl StreamMessage {
             StreamMessage::Wal { released, .. } | StreamMessage::Released { released } => {
                 body.put_u64_le(released.0);
             }
-            StreamMessage::Ack(ack) => {
+            StreamMessage::Ack(ack) | StreamMessage::Awaited(ack) => {
                 body.put_u64_le(ack.received.0);
                 body.put_u64_le(ack.synced.0);
                 body.put_u64_le(ack.applied.0);
@@ -353,11 +369,8 @@ impl StreamMessage {
             FrameKind::Released => StreamMessage::Released {
                 released: Lsn(number()?),
             },
-            FrameKind::Ack => StreamMessage::Ack(Ack {
-                received: Lsn(number()?),
-                synced: Lsn(number()?),
-                applied: Lsn(number()?),
-            }),
+            FrameKind::Ack => StreamMessage::Ack(Ack::read(body, kind)?),
+            FrameKind::Awaited => StreamMessage::Awaited(Ack::read(body, kind)?),
             FrameKind::Repair => StreamMessage::Repair {
                 keys: read_keys(body)?,
             },

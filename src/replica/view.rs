@@ -1,6 +1,6 @@
 //! What the machine shows: everything the node needs to serve, and `status` to tell.
 
-use super::config::{Kind, Mode};
+use super::config::{Kind, Level, Mode};
 use super::lag::Lag;
 use super::machine::{LogView, Machine, Role};
 use super::message::LogPos;
@@ -48,6 +48,17 @@ pub struct StandbyView {
     pub applied: Lsn,
     /// Its copies count (R25).
     pub counted: bool,
+}
+
+impl StandbyView {
+    /// What it holds at that level.
+    pub fn at(&self, level: Level) -> Lsn {
+        match level {
+            Level::Received => self.received,
+            Level::Synced => self.synced,
+            Level::Applied => self.applied,
+        }
+    }
 }
 
 /// The machine at one moment.

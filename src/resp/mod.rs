@@ -14,12 +14,14 @@
 mod decimal;
 mod inline;
 mod limits;
+mod quoted;
 mod reply;
 mod reply_parser;
 mod request;
 
 pub use decimal::{format_double, push_decimal};
 pub use limits::Limits;
+pub use quoted::quote;
 pub use reply::{Reply, Version};
 pub use reply_parser::{ReplyLimits, ReplyParseError, ReplyParser};
 pub use request::{ProtocolError, Request, RequestParser, encode_request, parse_integer};

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::time::Instant;
 
-use crate::node::Gate;
+use super::receipt::Durability;
+use crate::node::{Copies, Gate};
 use crate::resp::{Reply, Version};
 use crate::units::{Epoch, Lsn, Micros};
 
@@ -17,8 +18,16 @@ struct Held {
     /// What must be shown first, and the reign that executed it; `None`: depends on nothing.
     wait: Option<(Epoch, Lsn)>,
     wrote: bool,
+    /// Copies to wait for besides.
+    durability: Option<Durability>,
     since: Instant,
     version: Version,
+}
+
+impl Held {
+    fn receipt_until(&self) -> Option<Instant> {
+        self.durability.and_then(|asked| asked.until(self.since))
+    }
 }
 
 /// What became of the replies at the front.
@@ -44,6 +53,7 @@ impl Hold {
         version: Version,
         wait: Option<(Epoch, Lsn)>,
         wrote: bool,
+        durability: Option<Durability>,
         now: Instant,
     ) {
         let before = self.encoded.len();
@@ -53,6 +63,7 @@ impl Hold {
             bytes,
             wait,
             wrote,
+            durability,
             since: now,
             version,
         });
@@ -75,9 +86,21 @@ impl Hold {
         self.queue.front()?.wait
     }
 
+    /// The copies that the reply at the front waits for besides.
+    pub(super) fn front_copies(&self) -> Option<Copies> {
+        Some(self.queue.front()?.durability?.copies)
+    }
+
     /// When the reply at the front has waited too long.
     pub(super) fn deadline(&self, patience: Duration) -> Option<Instant> {
-        self.queue.front().map(|held| held.since + patience)
+        let front = self.queue.front()?;
+        let rule = front.since + patience;
+        match front.durability {
+            // The rule may be met by then.
+            Some(_) if rule <= Instant::now() => front.receipt_until(),
+            Some(_) => front.receipt_until().map(|until| until.min(rule)),
+            None => Some(rule),
+        }
     }
 
     /// Moves to `out` what may go now (R18: judged at this moment, not when it was executed), and
@@ -87,13 +110,17 @@ impl Hold {
         gate: &Gate,
         clock: Micros,
         patience: Duration,
+        copied: impl Fn(Lsn, Copies) -> bool,
         out: &mut BytesMut,
     ) -> Let {
         let mut done = Let::default();
         let now = Instant::now();
         let mut going = 0;
         while let Some(held) = self.queue.front().copied() {
-            let verdict = judge(&held, gate, clock, now, patience);
+            let verdict = match judge(&held, gate, clock, now, patience) {
+                Verdict::Go => judge_receipt(&held, gate, now, &copied),
+                verdict => verdict,
+            };
             match verdict {
                 Verdict::Wait => break,
                 Verdict::Go => {
@@ -167,6 +194,34 @@ fn judge(held: &Held, gate: &Gate, clock: Micros, now: Instant, patience: Durati
     })
 }
 
+/// Whether a write that the rule has released has the copies that its connection asked for.
+fn judge_receipt(
+    held: &Held,
+    gate: &Gate,
+    now: Instant,
+    copied: impl Fn(Lsn, Copies) -> bool,
+) -> Verdict {
+    let (Some(durability), Some((epoch, lsn))) = (held.durability, held.wait) else {
+        return Verdict::Go;
+    };
+    if !gate.is_primary() || gate.epoch != epoch {
+        return Verdict::Never(
+            "UNCONFIRMED the write is done, but this node stepped down before the copies asked for by \
+             CLIENT DURABILITY were confirmed",
+        );
+    }
+    if copied(lsn, durability.copies) {
+        return Verdict::Go;
+    }
+    match held.receipt_until() {
+        Some(until) if until <= now => Verdict::Never(
+            "UNCONFIRMED the write is done, but the copies asked for by CLIENT DURABILITY were not \
+             confirmed in time",
+        ),
+        _ => Verdict::Wait,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,6 +255,7 @@ mod tests {
             Version::Resp2,
             Some((Epoch(3), Lsn(5))),
             true,
+            None,
             now,
         );
         hold.push(
@@ -207,6 +263,7 @@ mod tests {
             Version::Resp2,
             Some((Epoch(3), Lsn::ZERO)),
             false,
+            None,
             now,
         );
         hold
@@ -214,7 +271,8 @@ mod tests {
 
     fn outcome(gate: &Gate, clock: u64, patience: u64) -> (String, usize) {
         let (mut hold, mut out) = (held(), BytesMut::new());
-        hold.let_go(gate, Micros(clock), Duration::from_secs(patience), &mut out);
+        let patience = Duration::from_secs(patience);
+        hold.let_go(gate, Micros(clock), patience, |_, _| false, &mut out);
         (String::from_utf8_lossy(&out).into_owned(), hold.len())
     }
 

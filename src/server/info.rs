@@ -81,7 +81,7 @@ fn server_section(server: &Server, _: &View, out: &mut String) {
 fn clients(server: &Server, _: &View, out: &mut String) {
     put(out, "connected_clients", server.clients());
     put(out, "maxclients", server.node.settings.max_clients);
-    put(out, "blocked_clients", 0);
+    put(out, "blocked_clients", server.clients.blocked());
 }
 
 fn memory(server: &Server, _: &View, out: &mut String) {

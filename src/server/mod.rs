@@ -5,27 +5,32 @@
 //! write, leaves before everything it depends on is released, under the reign that made it and
 //! under a live lease (R17, R18, R32). What a client sends is bounded before it is kept.
 
+mod client_commands;
+mod clients;
 mod hold;
 mod info;
+mod monitor;
+mod pause;
 mod probe;
 mod pubsub;
+mod receipt;
 mod sentinel;
 mod session;
 mod session_commands;
 mod transaction;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::Arc;
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 use crate::node::{Node, NodeEvent, Stats};
+use clients::Clients;
 pub(crate) use info::mode_state;
+use monitor::Monitors;
+use pause::Pause;
 pub use probe::probe;
 use pubsub::PubSub;
 
@@ -39,27 +44,14 @@ pub struct ServeError {
     pub source: std::io::Error,
 }
 
-/// One connected client, for CLIENT LIST.
-#[derive(Clone, Debug)]
-pub(crate) struct ClientInfo {
-    pub(crate) id: u64,
-    pub(crate) from: SocketAddr,
-    pub(crate) name: String,
-    pub(crate) library: (String, String),
-    pub(crate) since: Instant,
-    pub(crate) last: Instant,
-    pub(crate) last_command: &'static str,
-    pub(crate) resp: u8,
-    pub(crate) subscriptions: (usize, usize),
-}
-
 /// What the sessions of a node share.
 #[derive(Debug)]
 pub struct Server {
     pub(crate) node: Arc<Node>,
     pub(crate) pubsub: PubSub,
-    clients: Mutex<BTreeMap<u64, ClientInfo>>,
-    next_id: AtomicU64,
+    clients: Clients,
+    pause: Pause,
+    monitors: Monitors,
 }
 
 impl Server {
@@ -68,53 +60,15 @@ impl Server {
         Arc::new(Server {
             node,
             pubsub: PubSub::new(),
-            clients: Mutex::default(),
-            next_id: AtomicU64::new(1),
+            clients: Clients::default(),
+            pause: Pause::default(),
+            monitors: Monitors::new(),
         })
     }
 
     /// Connected clients.
     pub fn clients(&self) -> usize {
-        self.lock().len()
-    }
-
-    pub(crate) fn client_list(&self) -> Vec<ClientInfo> {
-        self.lock().values().cloned().collect()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, ClientInfo>> {
-        self.clients
-            .lock()
-            .expect("nothing panics while it holds the list of clients")
-    }
-
-    pub(crate) fn update_client(&self, id: u64, change: impl FnOnce(&mut ClientInfo)) {
-        if let Some(info) = self.lock().get_mut(&id) {
-            change(info);
-        }
-    }
-
-    fn enter(&self, from: SocketAddr) -> u64 {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let now = Instant::now();
-        let info = ClientInfo {
-            id,
-            from,
-            name: String::new(),
-            library: (String::new(), String::new()),
-            since: now,
-            last: now,
-            last_command: "NULL",
-            resp: 2,
-            subscriptions: (0, 0),
-        };
-        self.lock().insert(id, info);
-        Stats::add(&self.node.stats.connections, 1);
-        id
-    }
-
-    fn leave(&self, id: u64) {
-        self.lock().remove(&id);
+        self.clients.len()
     }
 }
 
@@ -140,7 +94,8 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener) {
             Ok((stream, from)) => {
                 // A socket that is gone already tells its session.
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(attend(Arc::clone(&server), stream, from));
+                let to = stream.local_addr().ok();
+                tokio::spawn(attend(Arc::clone(&server), stream, from, to));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: those who are in finish first.
@@ -151,16 +106,21 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener) {
     }
 }
 
-/// Serves one client until it goes, its reign ends or the node stops.
+/// Serves one client until it goes, its reign ends, somebody ends it or the node stops. `to` is our end
+/// of the connection.
 pub async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
     server: Arc<Server>,
     stream: S,
     from: SocketAddr,
+    to: Option<SocketAddr>,
 ) {
-    let id = server.enter(from);
+    let end = server.node.stopping.child_token();
+    let client = server.clients.enter(from, to, end);
+    Stats::add(&server.node.stats.connections, 1);
     let full = server.clients() > server.node.settings.max_clients as usize;
-    session::run(&server, id, stream, full).await;
-    server.leave(id);
+    let id = client.id;
+    session::run(&server, client, stream, full).await;
+    server.clients.leave(id);
 }
 
 /// Tells subscribers what Sentinel would tell them.

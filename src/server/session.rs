@@ -1,6 +1,7 @@
 //! One connection: read, parse, execute, hold, answer.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -9,12 +10,17 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use super::Server;
+use super::clients::Client;
 use super::hold::Hold;
 use super::pubsub::{Message, Subscriptions};
+use super::receipt::{Blocked, Durability, Need};
 use super::session_commands;
 use super::transaction::Transaction;
-use crate::command::{Command, KeyCommand, SessionCommand};
-use crate::node::{Executed, Gate, Guard, Node, Refused, Serves, Stats, Watched};
+use crate::command::{
+    ClientCommand, Command, CommandSpec, KeyCommand, ReplyMode, SessionCommand, TransactionCommand,
+    find_spec,
+};
+use crate::node::{Copies, Executed, Gate, Guard, Node, Refused, Serves, Stats, Watched};
 use crate::resp::{Limits, Reply, Request, RequestParser, Version};
 use crate::units::{Epoch, Lsn, Micros};
 
@@ -97,6 +103,8 @@ pub(super) enum Cannot {
     Refuse(&'static str),
     /// Nor those behind it.
     RefuseAll(&'static str),
+    /// Yet, for a reason of its own ([`Session::blocked`]).
+    Blocked,
 }
 
 impl From<Refused> for Cannot {
@@ -120,7 +128,7 @@ impl From<Refused> for Cannot {
 /// The state of one connection.
 pub(super) struct Session<'a> {
     pub(super) server: &'a Server,
-    pub(super) id: u64,
+    pub(super) client: Arc<Client>,
     pub(super) version: Version,
     pub(super) subscriptions: Subscriptions,
     pub(super) last_write: Lsn,
@@ -134,6 +142,18 @@ pub(super) struct Session<'a> {
     pub(super) transaction: Option<Transaction>,
     /// Since WATCH.
     pub(super) watched: Option<Watched>,
+    /// What the command at the front waits for, where only other nodes can give it.
+    pub(super) blocked: Option<Blocked>,
+    /// Since CLIENT DURABILITY.
+    pub(super) durability: Option<Durability>,
+    /// Since READAFTER.
+    pub(super) read_after: Option<(Lsn, Duration)>,
+    /// Since MONITOR.
+    pub(super) lines: Option<broadcast::Receiver<String>>,
+    /// CLIENT REPLY.
+    pub(super) replies: ReplyMode,
+    /// CLIENT PAUSE of all clients: until when.
+    paused_until: Option<Instant>,
     /// Empty between batches; its memory is used again.
     done: Vec<Executed>,
     /// More whole requests may be in the read buffer.
@@ -144,7 +164,7 @@ pub(super) struct Session<'a> {
     closing: bool,
 }
 
-pub(super) async fn run<S>(server: &Server, id: u64, mut stream: S, full: bool)
+pub(super) async fn run<S>(server: &Server, client: Arc<Client>, mut stream: S, full: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -154,9 +174,10 @@ where
             .await;
         return;
     }
+    let end = client.end.clone();
     let mut session = Session {
         server,
-        id,
+        client,
         version: Version::Resp2,
         subscriptions: Subscriptions::default(),
         last_write: Lsn::ZERO,
@@ -165,15 +186,25 @@ where
         todo: VecDeque::new(),
         transaction: None,
         watched: None,
+        blocked: None,
+        durability: None,
+        read_after: None,
+        lines: None,
+        replies: ReplyMode::On,
+        paused_until: None,
         done: Vec::new(),
         unparsed: false,
         hold: Hold::default(),
         blocked_since: None,
         closing: false,
     };
-    // An error here is a client that went away.
-    let _ = session.serve(&mut stream).await;
+    tokio::select! {
+        // An error here is a client that went away.
+        _ = session.serve(&mut stream) => {}
+        () = end.cancelled() => {}
+    }
     session.subscriptions.clear(&server.pubsub);
+    session.stop_monitoring();
 }
 
 /// What a session waits for besides its client.
@@ -181,6 +212,7 @@ where
 enum Waits {
     Nothing,
     Record(Epoch, Lsn),
+    Copies(Epoch, Lsn, Copies),
     Gate,
 }
 
@@ -188,8 +220,36 @@ async fn passed(node: &Node, gate: &mut watch::Receiver<Gate>, waits: Waits) {
     match waits {
         Waits::Nothing => std::future::pending().await,
         Waits::Record(epoch, lsn) => node.until_shown(epoch, lsn).await,
+        Waits::Copies(epoch, lsn, copies) => node.until_copied(epoch, lsn, copies).await,
         // The gate lives as long as the node.
         Waits::Gate => drop(gate.changed().await),
+    }
+}
+
+/// What the command at the front waits for, or somebody ended that.
+async fn unblocked(server: &Server, client: &Client, blocked: Option<Blocked>) {
+    let node = &server.node;
+    let need = async {
+        match blocked.map(|blocked| blocked.need) {
+            Some(Need::Copies(epoch, lsn, copies)) => node.until_copied(epoch, lsn, copies).await,
+            Some(Need::Applied(lsn)) => node.until_applied(lsn).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = need => {}
+        () = client.unblock.told.notified() => {}
+        () = server.pause.ended.notified() => {}
+    }
+}
+
+/// The next line for who monitors.
+async fn next_line(
+    lines: &mut Option<broadcast::Receiver<String>>,
+) -> Result<String, broadcast::error::RecvError> {
+    match lines {
+        Some(lines) => lines.recv().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -212,11 +272,11 @@ impl Session<'_> {
         let mut messages = self.server.pubsub.receive();
         // What rarely happens is waited for once, not anew for each command.
         let mut reign_moves = std::pin::pin!(moved(node.reign()));
-        let mut stopping = std::pin::pin!(node.stopping.cancelled());
         let mut timer = std::pin::pin!(tokio::time::sleep_until(Instant::now()));
         let mut armed: Option<Instant> = None;
         loop {
             gate.mark_unchanged();
+            self.paused_until = None;
             self.parse(&mut parser, &mut buffer);
             self.end_with_reign();
             self.execute();
@@ -230,6 +290,7 @@ impl Session<'_> {
                 }
             }
             let idle = self.todo.is_empty();
+            self.client.measure(buffer.len(), self.hold.bytes());
             if self.closing && idle && self.hold.is_empty() {
                 return stream.shutdown().await;
             }
@@ -238,6 +299,9 @@ impl Session<'_> {
             }
             let room = self.hold.len() < MAX_HELD && self.hold.bytes() < MAX_HELD_BYTES;
             let waits = self.waits();
+            // A client that waits for others may go meanwhile.
+            let listens = idle || (self.blocked.is_some() && !self.unparsed);
+            let held_back = self.blocked.is_some() || self.paused_until.is_some();
             // Armed for a deadline that has passed it fires early, and is armed again.
             let deadline = self.deadline();
             if let Some(deadline) = deadline
@@ -248,7 +312,8 @@ impl Session<'_> {
             }
             tokio::select! {
                 () = passed(node, &mut gate, waits), if waits != Waits::Nothing => {}
-                read = stream.read_buf(&mut buffer), if idle && room && !self.closing => {
+                () = unblocked(self.server, &self.client, self.blocked), if held_back => {}
+                read = stream.read_buf(&mut buffer), if listens && room && !self.closing => {
                     let read = read?;
                     if read == 0 {
                         return Ok(());
@@ -263,7 +328,10 @@ impl Session<'_> {
                 message = messages.recv(), if self.subscriptions.len() > 0 => {
                     self.on_message(message)?;
                 }
-                () = &mut stopping => return Ok(()),
+                line = next_line(&mut self.lines), if self.lines.is_some() => match line {
+                    Ok(line) => self.push(&Reply::Simple(line.into())),
+                    Err(_) => return Err(std::io::Error::other("the monitor is too slow")),
+                },
             }
         }
     }
@@ -278,7 +346,13 @@ impl Session<'_> {
             Some((epoch, lsn)) if gate.epoch == epoch && gate.shown < lsn => {
                 Waits::Record(epoch, lsn)
             }
-            // It is shown, but no lease is live.
+            Some((epoch, lsn)) if gate.epoch == epoch && gate.is_primary() => {
+                match self.hold.front_copies() {
+                    Some(copies) => Waits::Copies(epoch, lsn, copies),
+                    // It is shown, but no lease is live.
+                    None => Waits::Gate,
+                }
+            }
             Some(_) => Waits::Gate,
             None if self.hold.is_empty() => Waits::Nothing,
             None => Waits::Gate,
@@ -289,7 +363,13 @@ impl Session<'_> {
         let patience = self.server.node.settings.write_timeout;
         let held = self.hold.deadline(patience);
         let blocked = self.blocked_since.map(|since| since + patience);
-        held.into_iter().chain(blocked).chain(self.lame_until).min()
+        let own = self.blocked.and_then(|blocked| blocked.until);
+        held.into_iter()
+            .chain(blocked)
+            .chain(own)
+            .chain(self.paused_until)
+            .chain(self.lame_until)
+            .min()
     }
 
     fn on_message(
@@ -299,7 +379,7 @@ impl Session<'_> {
         match message {
             Ok(message) => {
                 for reply in self.subscriptions.deliver(&message) {
-                    self.answer(&reply);
+                    self.push(&reply);
                 }
                 Ok(())
             }
@@ -310,20 +390,18 @@ impl Session<'_> {
 
     fn parse(&mut self, parser: &mut RequestParser, buffer: &mut BytesMut) {
         self.unparsed = false;
+        let mut last = None;
         while !self.closing {
             if self.todo.len() >= MAX_TODO {
                 self.unparsed = true;
-                return;
+                break;
             }
             match parser.parse(buffer) {
                 Ok(Some(request)) => {
-                    let command = Command::parse(&request);
-                    self.todo.push_back(command.map_err(|reply| Mistake {
-                        reply,
-                        weight: Weight::of(&request),
-                    }));
+                    let command = self.understand(&request, &mut last);
+                    self.todo.push_back(command);
                 }
-                Ok(None) => return,
+                Ok(None) => break,
                 Err(broken) => {
                     self.todo.push_back(Err(Mistake {
                         reply: Reply::Error(broken.to_string().into()),
@@ -333,6 +411,34 @@ impl Session<'_> {
                 }
             }
         }
+        if let Some(spec) = last {
+            self.client.asks(spec.name);
+        }
+    }
+
+    fn understand(
+        &self,
+        request: &Request,
+        last: &mut Option<&'static CommandSpec>,
+    ) -> Result<Command, Mistake> {
+        let command = match find_spec(request) {
+            Ok(spec) => {
+                *last = Some(spec.named_by(request));
+                let command = spec.parse(request);
+                if command.is_ok() && self.server.monitors.are_there() {
+                    let now = self.server.node.host.wall();
+                    let from = self.client.from;
+                    let spec = spec.named_by(request);
+                    self.server.monitors.show(spec, request, from, now);
+                }
+                command
+            }
+            Err(reply) => Command::unknown(request, reply),
+        };
+        command.map_err(|reply| Mistake {
+            reply,
+            weight: Weight::of(request),
+        })
     }
 
     /// What waits to be executed, and what still comes, is refused, so that the client asks again
@@ -373,6 +479,12 @@ impl Session<'_> {
     /// Executes what can be executed now, in order.
     fn execute(&mut self) {
         while let Some(front) = self.todo.front() {
+            if self.server.pause.is_on()
+                && let Some(until) = self.is_paused(front)
+            {
+                self.paused_until = Some(until);
+                return;
+            }
             let done = match front {
                 _ if self.queues(front) => {
                     self.queue_front();
@@ -388,6 +500,7 @@ impl Session<'_> {
                 }
                 Ok(Command::Keys(_)) => self.execute_keys(),
                 Ok(Command::Session(SessionCommand::Transaction(_))) => self.transact(),
+                Ok(Command::Session(SessionCommand::Wait(_))) => self.wait_for_copies(),
                 Ok(Command::Session(_)) => {
                     let Some(Ok(Command::Session(command))) = self.todo.pop_front() else {
                         return;
@@ -411,6 +524,10 @@ impl Session<'_> {
             };
             match done {
                 Ok(()) => self.blocked_since = None,
+                Err(Cannot::Blocked) => {
+                    self.blocked_since = None;
+                    return;
+                }
                 Err(Cannot::Wait(why)) => {
                     let since = *self.blocked_since.get_or_insert_with(Instant::now);
                     if since.elapsed() < self.server.node.settings.write_timeout {
@@ -486,7 +603,11 @@ impl Session<'_> {
             return Ok(());
         }
         let gate = self.server.node.gate_now();
-        match self.way(&gate)? {
+        let way = self.way(&gate)?;
+        if self.read_after.is_some() {
+            self.reads_after()?;
+        }
+        match way {
             Way::Primary => self.execute_as_primary(&gate),
             Way::Standby => {
                 self.execute_as_standby();
@@ -495,12 +616,36 @@ impl Session<'_> {
         }
     }
 
+    /// Until when the command at the front waits, because clients are paused. PING does not: a node that
+    /// does not answer it is taken for dead.
+    fn is_paused(&self, front: &Result<Command, Mistake>) -> Option<Instant> {
+        use SessionCommand as S;
+        let writes = match front {
+            Ok(Command::Session(
+                S::Ping { .. }
+                | S::Client(ClientCommand::Unpause | ClientCommand::Pause { .. })
+                | S::Quit,
+            )) => return None,
+            Ok(Command::Session(S::Transaction(TransactionCommand::Execute))) => self
+                .transaction
+                .as_ref()
+                .is_some_and(|transaction| transaction.writes()),
+            Ok(Command::Session(S::Publish { .. })) => true,
+            // Between MULTI and EXEC, too, as in Redis.
+            Ok(Command::Keys(command)) => command.is_write(),
+            _ => false,
+        };
+        self.server.pause.holds(writes)
+    }
+
     fn batch(&self) -> impl Iterator<Item = &KeyCommand> + Clone {
         let keys = |todo: &'_ Result<Command, Mistake>| matches!(todo, Ok(Command::Keys(_)));
+        // The first is looked at before it gets here.
+        let most = if self.server.pause.is_on() { 1 } else { BATCH };
         self.todo
             .iter()
             .take_while(move |todo| keys(todo))
-            .take(BATCH)
+            .take(most)
             .filter_map(|todo| match todo {
                 Ok(Command::Keys(command)) => Some(command),
                 _ => None,
@@ -532,15 +677,56 @@ impl Session<'_> {
         wrote: bool,
         now: Instant,
     ) {
+        let node = &self.server.node;
+        let mut durability = None;
         if wrote {
             self.last_write = wait;
+            durability = self.durability;
+            if let Some(asked) = durability {
+                node.await_copies(wait, asked.copies.level);
+            }
         }
-        let shown = match wrote || self.server.node.settings.keeps(Guard::R32) {
+        if self.is_muted() {
+            return;
+        }
+        let shown = match wrote || node.settings.keeps(Guard::R32) {
             true => wait,
             false => Lsn::ZERO,
         };
+        let wait = Some((epoch, shown));
         self.hold
-            .push(reply, self.version, Some((epoch, shown)), wrote, now);
+            .push(reply, self.version, wait, wrote, durability, now);
+    }
+
+    /// Whether CLIENT REPLY keeps the answer to this command back.
+    fn is_muted(&mut self) -> bool {
+        match self.replies {
+            ReplyMode::On => false,
+            ReplyMode::Off => true,
+            ReplyMode::Skip => {
+                self.replies = ReplyMode::On;
+                true
+            }
+        }
+    }
+
+    /// RESET: as if it had just connected.
+    pub(super) fn reset(&mut self) {
+        let mut subscriptions = std::mem::take(&mut self.subscriptions);
+        subscriptions.clear(&self.server.pubsub);
+        self.version = Version::Resp2;
+        self.forget_transaction();
+        self.stop_monitoring();
+        self.replies = ReplyMode::On;
+        self.durability = None;
+        self.read_after = None;
+        self.client.forget();
+    }
+
+    pub(super) fn stop_monitoring(&mut self) {
+        if self.lines.take().is_some() {
+            self.server.monitors.leave();
+        }
     }
 
     fn execute_as_standby(&mut self) {
@@ -565,8 +751,15 @@ impl Session<'_> {
 
     /// Queues a reply that depends on nothing.
     pub(super) fn answer(&mut self, reply: &Reply) {
+        if !self.is_muted() {
+            self.push(reply);
+        }
+    }
+
+    /// Queues what is told whether replies are on or not.
+    pub(super) fn push(&mut self, reply: &Reply) {
         self.hold
-            .push(reply, self.version, None, false, Instant::now());
+            .push(reply, self.version, None, false, None, Instant::now());
     }
 
     fn let_go(&mut self, out: &mut BytesMut) {
@@ -579,9 +772,10 @@ impl Session<'_> {
             true => node.host.boot_time(),
             false => Micros::ZERO,
         };
+        let copied = |lsn, copies| node.is_copied(lsn, copies);
         let done = self
             .hold
-            .let_go(&gate, clock, node.settings.write_timeout, out);
+            .let_go(&gate, clock, node.settings.write_timeout, copied, out);
         if let Some(longest) = done.longest {
             node.stats.commit_seconds.observe(longest.as_secs_f64());
         }

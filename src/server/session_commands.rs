@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::session::{After, Session};
 use super::transaction::NOT_HERE;
-use super::{ClientInfo, info, sentinel};
-use crate::command::{ClientCommand, HelloCommand, SessionCommand, glob_matches};
+use super::{client_commands, info, sentinel};
+use crate::command::{ClientCommand, HelloCommand, ReplyMode, SessionCommand, glob_matches};
 use crate::node::Serves;
 use crate::replica::Kind;
 use crate::resp::{Reply, Version};
@@ -21,6 +21,24 @@ pub(super) fn answer(session: &mut Session<'_>, command: SessionCommand) -> Afte
             After::Close
         }
         SessionCommand::CrossProtocol => After::Close,
+        SessionCommand::Client(ClientCommand::Reply(mode)) => {
+            session.replies = mode;
+            if mode == ReplyMode::On {
+                session.answer(&Reply::OK);
+            }
+            After::GoOn
+        }
+        SessionCommand::Client(ClientCommand::Kill(filter)) => {
+            client_commands::kill(session, &filter)
+        }
+        SessionCommand::Monitor => {
+            if session.lines.is_none() {
+                session.lines = Some(session.server.monitors.watch());
+                session.client.facts().monitors = true;
+            }
+            session.answer(&Reply::OK);
+            After::GoOn
+        }
         SessionCommand::Subscribe { channels } => subscribe(session, false, true, channels),
         SessionCommand::PSubscribe { patterns } => subscribe(session, true, true, patterns),
         SessionCommand::Unsubscribe { channels } => subscribe(session, false, false, channels),
@@ -44,7 +62,7 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: SessionCommand) -> Re
         }
         SessionCommand::Auth { user: None, .. } => Reply::error(NO_PASSWORD),
         SessionCommand::Select => Reply::OK,
-        SessionCommand::Client(command) => client(session, command),
+        SessionCommand::Client(command) => client_commands::reply_to(session, command),
         SessionCommand::Command(query) => query.answer(),
         SessionCommand::Info { sections } => {
             let text = info::text(session.server, &sections);
@@ -57,16 +75,18 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: SessionCommand) -> Re
         SessionCommand::ConfigGet { patterns } => config_get(session, &patterns),
         SessionCommand::Sentinel(command) => sentinel::answer(session.server, &command),
         SessionCommand::Reset => {
-            let mut subscriptions = std::mem::take(&mut session.subscriptions);
-            subscriptions.clear(&session.server.pubsub);
-            session.version = Version::Resp2;
-            session.forget_transaction();
+            session.reset();
             Reply::Simple("RESET".into())
         }
         SessionCommand::Publish { channel, message } => {
             Reply::Integer(session.server.pubsub.publish(&channel, &message) as i64)
         }
-        SessionCommand::Wait { .. } => copies(session),
+        // In a transaction, which waits for nobody.
+        SessionCommand::Wait(wait) => session.count_copies(&wait),
+        SessionCommand::ReadAfter { lsn, timeout_ms } => session.read_next_after(lsn, timeout_ms),
+        SessionCommand::Monitor => {
+            Reply::error("ERR MONITOR isn't allowed for DENY BLOCKING client")
+        }
         SessionCommand::Time => {
             let now = session.server.node.host.wall().0;
             let (seconds, micros) = (now / 1000, now % 1000 * 1000);
@@ -99,17 +119,6 @@ fn ping(session: &Session<'_>, message: Option<Bytes>) -> Reply {
     }
 }
 
-/// WAIT: how many standbys hold this connection's last write now. Replies are held until the
-/// commit rule is met, so that in sync and semi-sync mode there is nothing to wait for beyond it.
-fn copies(session: &Session<'_>) -> Reply {
-    let view = session.server.node.view();
-    let holds = view
-        .standbys
-        .iter()
-        .filter(|standby| standby.received >= session.last_write);
-    Reply::Integer(holds.count() as i64)
-}
-
 fn subscribe(session: &mut Session<'_>, pattern: bool, add: bool, names: Vec<Bytes>) -> After {
     let server = session.server;
     let answers = if add {
@@ -118,10 +127,9 @@ fn subscribe(session: &mut Session<'_>, pattern: bool, add: bool, names: Vec<Byt
         session.subscriptions.remove(&server.pubsub, pattern, names)
     };
     for answer in answers {
-        session.answer(&answer);
+        session.push(&answer);
     }
-    let counts = session.subscriptions.counts();
-    server.update_client(session.id, |info| info.subscriptions = counts);
+    session.client.facts().subscriptions = session.subscriptions.counts();
     After::GoOn
 }
 
@@ -138,12 +146,12 @@ fn hello_reply(session: &mut Session<'_>, hello: HelloCommand) -> Reply {
         2
     };
     let name = hello.client_name;
-    session.server.update_client(session.id, |info| {
-        info.resp = resp;
-        if let Some(name) = &name {
-            info.name = String::from_utf8_lossy(name).into_owned();
-        }
-    });
+    let mut facts = session.client.facts();
+    facts.resp = resp;
+    if let Some(name) = &name {
+        facts.name = String::from_utf8_lossy(name).into_owned();
+    }
+    drop(facts);
     let gate = session.server.node.gate_now();
     let role = match gate.serves {
         Serves::Witness => "sentinel",
@@ -159,94 +167,11 @@ fn hello_reply(session: &mut Session<'_>, hello: HelloCommand) -> Reply {
         (Reply::text("server"), Reply::text("redis")),
         (Reply::text("version"), Reply::text(info::REDIS_VERSION)),
         (Reply::text("proto"), Reply::Integer(resp.into())),
-        (Reply::text("id"), Reply::Integer(session.id as i64)),
+        (Reply::text("id"), Reply::Integer(session.client.id as i64)),
         (Reply::text("mode"), Reply::text(mode)),
         (Reply::text("role"), Reply::text(role)),
         (Reply::text("modules"), Reply::Array(Vec::new())),
     ])
-}
-
-fn client(session: &mut Session<'_>, command: ClientCommand) -> Reply {
-    let server = session.server;
-    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-    match command {
-        ClientCommand::Id => Reply::Integer(session.id as i64),
-        ClientCommand::GetName => {
-            let name = own(session).map(|info| info.name).unwrap_or_default();
-            if name.is_empty() {
-                Reply::Null
-            } else {
-                bulk(name)
-            }
-        }
-        ClientCommand::SetName { name } => {
-            server.update_client(session.id, |info| info.name = text(&name));
-            Reply::OK
-        }
-        ClientCommand::SetLibraryName { name } => {
-            server.update_client(session.id, |info| info.library.0 = text(&name));
-            Reply::OK
-        }
-        ClientCommand::SetLibraryVersion { version } => {
-            server.update_client(session.id, |info| info.library.1 = text(&version));
-            Reply::OK
-        }
-        ClientCommand::Info => {
-            let line = own(session)
-                .map(|info| client_line(server, &info))
-                .unwrap_or_default();
-            Reply::Verbatim(*b"txt", Bytes::from(line))
-        }
-        ClientCommand::List { kind, ids } => {
-            let lines: String = server
-                .client_list()
-                .iter()
-                .filter(|info| ids.is_empty() || ids.contains(&info.id))
-                .filter(|info| kind.is_none_or(|kind| info.kind() == kind))
-                .map(|info| client_line(server, info))
-                .collect();
-            Reply::Verbatim(*b"txt", Bytes::from(lines))
-        }
-        ClientCommand::NoEvict { .. } => Reply::OK,
-    }
-}
-
-fn own(session: &Session<'_>) -> Option<ClientInfo> {
-    session
-        .server
-        .client_list()
-        .into_iter()
-        .find(|info| info.id == session.id)
-}
-
-impl ClientInfo {
-    fn kind(&self) -> crate::command::ClientKind {
-        match self.subscriptions {
-            (0, 0) => crate::command::ClientKind::Normal,
-            _ => crate::command::ClientKind::PubSub,
-        }
-    }
-}
-
-fn client_line(server: &super::Server, info: &ClientInfo) -> String {
-    let (channels, patterns) = info.subscriptions;
-    format!(
-        "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db=0 sub={channels} \
-         psub={patterns} ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 \
-         obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir=-1 resp={} lib-name={} \
-         lib-ver={}\n",
-        info.id,
-        info.from,
-        server.node.settings.client_addr,
-        info.name,
-        info.since.elapsed().as_secs(),
-        info.last.elapsed().as_secs(),
-        if channels + patterns > 0 { "P" } else { "N" },
-        info.last_command,
-        info.resp,
-        info.library.0,
-        info.library.1,
-    )
 }
 
 fn config_get(session: &Session<'_>, patterns: &[Bytes]) -> Reply {

@@ -27,6 +27,14 @@ pub(super) struct Transaction {
     refused: bool,
 }
 
+impl Transaction {
+    /// Whether EXEC may change keys.
+    pub(super) fn writes(&self) -> bool {
+        let is_write = |queued: &Result<Command, Mistake>| matches!(queued, Ok(Command::Keys(command)) if command.is_write());
+        self.queue.iter().any(is_write)
+    }
+}
+
 impl Session<'_> {
     /// Whether the command at the front joins a transaction.
     pub(super) fn queues(&self, front: &Result<Command, Mistake>) -> bool {
@@ -75,6 +83,7 @@ impl Session<'_> {
             None => {
                 if !transaction.refused {
                     transaction.queue.push(next);
+                    self.client.queues(Some(transaction.queue.len()));
                 }
                 self.answer(&QUEUED);
             }
@@ -92,6 +101,7 @@ impl Session<'_> {
             TransactionCommand::Begin if began => Reply::error("ERR MULTI calls can not be nested"),
             TransactionCommand::Begin => {
                 self.transaction = Some(Transaction::default());
+                self.client.queues(Some(0));
                 Reply::OK
             }
             TransactionCommand::Discard if began => {
@@ -147,6 +157,7 @@ impl Session<'_> {
     /// MULTI and WATCH never were; what was queued.
     pub(super) fn forget_transaction(&mut self) -> Vec<Result<Command, Mistake>> {
         self.watched = None;
+        self.client.queues(None);
         let ended = self.transaction.take();
         ended.map(|ended| ended.queue).unwrap_or_default()
     }

@@ -458,6 +458,6 @@ async fn live(cluster: Arc<Cluster>, place: u32, process: Arc<Process>, host: Ar
     loop {
         let (end, from) = ear.take().await;
         let server: Arc<Server> = Arc::clone(&server);
-        process.spawn(Box::pin(server::attend(server, end, from)));
+        process.spawn(Box::pin(server::attend(server, end, from, None)));
     }
 }
