@@ -177,7 +177,7 @@ impl Cluster {
 
     /// Serves a client until it has all replies.
     async fn serve(&self, client: Client) {
-        let session = server::attend(Arc::clone(&self.server), client, SOMEWHERE);
+        let session = server::attend(Arc::clone(&self.server), client, SOMEWHERE, None);
         let host = &self.node(Counted::Primary).host;
         let served = host.spawn(Box::pin(session)).await;
         served.expect("a session does not panic");
