@@ -548,3 +548,138 @@ fn a_standby_is_read_after_ones_own_write() {
     there.says("GET k", "\r\n199\r\n");
     there.says("READAFTER x 50", "-ERR value is not an integer");
 }
+
+#[test]
+fn a_request_with_an_id_happens_once() {
+    let (mut lab, primary) = Lab::start(in_mode("semi-sync"));
+    let mut wire = Wire::to(&lab, primary);
+    let twice = |wire: &mut Wire, id: &str, line: &str| {
+        let mut said = Vec::new();
+        for _ in 0..2 {
+            wire.says(&format!("CLIENT REQUESTID {id}"), "+OK");
+            said.push(wire.ask(line));
+        }
+        assert_eq!(said[0], said[1], "{line}");
+        said.remove(0)
+    };
+    assert_eq!(twice(&mut wire, "a", "INCR n"), Reply::Integer(1));
+    // An id is for one write.
+    assert_eq!(wire.ask("INCR n"), Reply::Integer(2));
+    assert_eq!(twice(&mut wire, "b", "INCR n"), Reply::Integer(3));
+    assert_eq!(twice(&mut wire, "c", "APPEND s x"), Reply::Integer(1));
+    assert_eq!(twice(&mut wire, "d", "GETDEL s"), Reply::text("x"));
+    assert_eq!(twice(&mut wire, "e", "SET s new NX"), Reply::OK);
+    // Without an effect there is nothing to remember.
+    wire.says("CLIENT REQUESTID f", "+OK");
+    assert_eq!(wire.ask("SET s other NX"), Reply::Null);
+    wire.says("DEL s", ":1");
+    wire.says("CLIENT REQUESTID f", "+OK");
+    assert_eq!(wire.ask("SET s other NX"), Reply::OK);
+    // A transaction has one id, which comes before MULTI.
+    for _ in 0..2 {
+        wire.says("CLIENT REQUESTID g", "+OK");
+        wire.says("MULTI", "+OK");
+        wire.says("INCR n", "QUEUED");
+        wire.says("PING", "QUEUED");
+        wire.says("INCR n", "QUEUED");
+        let both = wire.ask("EXEC");
+        let pong = Reply::Simple("PONG".into());
+        let wanted = vec![Reply::Integer(4), pong, Reply::Integer(5)];
+        assert_eq!(both, Reply::Array(wanted));
+    }
+    wire.says("MULTI", "+OK");
+    wire.says(
+        "CLIENT REQUESTID h",
+        "-ERR Command not allowed inside a transaction",
+    );
+    wire.says("EXEC", "-EXECABORT");
+    // Nothing of it is seen among the keys.
+    assert_eq!(wire.ask("DBSIZE"), Reply::Integer(2));
+    assert_eq!(shown(&wire.ask("KEYS *")).matches("$1").count(), 2);
+    assert!(!shown(&wire.ask("SCAN 0 COUNT 1000")).contains("understudy"));
+    for _ in 0..20 {
+        let Reply::Bulk(key) = wire.ask("RANDOMKEY") else {
+            panic!("there are keys");
+        };
+        assert!(key == "n" || key == "s", "{key:?}");
+    }
+    for line in ["GET", "DEL", "EXISTS a"] {
+        let mut out = BytesMut::new();
+        let mut words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        words.push(b"\xff\xffunderstudy:request:a");
+        encode_request(&words, &mut out);
+        wire.stream.write_all(&out).expect("it reads");
+        let said = shown(&wire.next());
+        assert!(said.starts_with("-ERR keys that begin with"), "{said}");
+    }
+    let long = "x".repeat(70_000);
+    wire.says(&format!("SET long {long}"), "+OK");
+    wire.says("CLIENT REQUESTID i", "+OK");
+    assert!(matches!(wire.ask("GETDEL long"), Reply::Bulk(_)));
+    wire.says("CLIENT REQUESTID i", "+OK");
+    wire.says("GETDEL long", "-REPEATED ");
+    let wide = "t".repeat(129);
+    wire.says(
+        &format!("CLIENT REQUESTID {wide}"),
+        "-ERR a request id has 1 to 128 bytes",
+    );
+    wire.says("CLIENT REQUESTID a DONE", "-ERR syntax error");
+    // What was heard is forgotten with the next write.
+    wire.says("CLIENT REQUESTID j DONE a b", "+OK");
+    wire.says("INCR n", ":6");
+    wire.says("CLIENT REQUESTID a", "+OK");
+    wire.says("INCR n", ":7");
+    wire.says("WAIT 1 0", ":1");
+
+    // Another primary knows it, too, and so does a node that reads its log again.
+    let standby = 3 - primary;
+    lab.cluster.kill9(primary).expect("it runs");
+    assert_eq!(lab.ready(), standby);
+    let mut wire = Wire::to(&lab, standby);
+    wire.says("CLIENT REQUESTID j", "+OK");
+    wire.says("INCR n", ":6");
+    wire.says("GET n", "\r\n7\r\n");
+    lab.cluster.start(primary).expect("it starts");
+    lab.caught_up(primary, standby);
+    let (addr, to) = (lab.http_addr(standby), primary.to_string());
+    until("a switchover back", || {
+        let moved = common::understudy(&["switchover", "--addr", &addr, "--to", &to]);
+        moved.status.success().then_some(())
+    });
+    let mut wire = Wire::to(&lab, primary);
+    wire.says("CLIENT REQUESTID g", "+OK");
+    wire.says("MULTI", "+OK");
+    wire.says("INCR n", "QUEUED");
+    wire.says("PING", "QUEUED");
+    wire.says("INCR n", "QUEUED");
+    let said = shown(&wire.ask("EXEC"));
+    assert_eq!(said, "*3\r\n:4\r\n+PONG\r\n:5\r\n");
+}
+
+#[test]
+fn requests_are_forgotten_in_time_and_bounded_in_number() {
+    let plan = Plan {
+        data_nodes: 1,
+        ..Plan::three_data_nodes("alone")
+    };
+    let mut lab = Lab::prepare(plan, |_, text| {
+        format!("{text}\n[limits]\nremember_requests = \"300 ms\"\nmax_remembered_requests = 2\n")
+    });
+    lab.cluster.start_all().expect("it starts");
+    let node = lab.ready();
+    let mut wire = Wire::to(&lab, node);
+    let mut once = |id: &str| {
+        wire.says(&format!("CLIENT REQUESTID {id}"), "+OK");
+        shown(&wire.ask("INCR n"))
+    };
+    assert_eq!(once("a"), ":1\r\n");
+    assert_eq!(once("b"), ":2\r\n");
+    assert_eq!(once("a"), ":1\r\n");
+    let full = once("c");
+    assert!(full.starts_with("-BUSY as many request ids"), "{full}");
+    assert_eq!(once("d DONE a"), ":3\r\n");
+    until("they are forgotten", || {
+        (once("b") == ":4\r\n").then_some(())
+    });
+    until("there is room", || once("e").starts_with(':').then_some(()));
+}

@@ -72,6 +72,13 @@ pub enum ClientCommand {
     },
     /// CLIENT DURABILITY: what each write's reply waits for besides the cluster's rule.
     Durability(DurabilityCommand),
+    /// CLIENT REQUESTID: the next write, or EXEC, happens once.
+    RequestId {
+        /// Its id, of the client's choice.
+        token: Bytes,
+        /// Ids whose answers were heard.
+        done: Vec<Bytes>,
+    },
     /// CLIENT LASTLSN.
     LastLsn,
     /// CLIENT NO-EVICT.

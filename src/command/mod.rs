@@ -19,6 +19,7 @@ mod glob;
 mod long_double;
 mod pubsub;
 mod receipt;
+mod request_id;
 mod sentinel;
 mod session;
 mod set;

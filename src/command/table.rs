@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::{
     Command, bitmap, client, client_control, describe, expire, generic, parse_container, pubsub,
-    receipt, sentinel, session, set, string, transaction,
+    receipt, request_id, sentinel, session, set, string, transaction,
 };
 use crate::resp::Reply;
 
@@ -264,6 +264,13 @@ static COMMANDS: &[CommandSpec] = &[
         categories: "@slow @connection", tips: "",
         group: "connection", since: "3.2.0", summary: "Instruct the server whether to reply to commands",
         parse: client_control::parse_reply,
+    },
+    CommandSpec {
+        name: "client|requestid", arity: -3, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "connection", since: "understudy 0.1.0", summary: "The next write on this connection happens once, however often it is sent with this id",
+        parse: request_id::parse_requestid,
     },
     CommandSpec {
         name: "client|setinfo", arity: 4, flags: "noscript loading stale",

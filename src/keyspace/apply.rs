@@ -5,7 +5,7 @@ use hashbrown::HashTable;
 use super::digest::{digest_of, entry_digest};
 use super::effects::EffectIter;
 use super::entry::Entry;
-use super::{Effect, EffectError, Effects, Keyspace};
+use super::{Effect, EffectError, Effects, Keyspace, is_reserved};
 use crate::units::{Lsn, Millis};
 
 /// What a FLUSH has taken out. Dropping it frees every key, which may take seconds: do that
@@ -73,6 +73,7 @@ impl Keyspace {
                 self.expiries.clear();
                 self.digest = 0;
                 self.bytes = 0;
+                self.own = 0;
                 self.flushed = Some(Flushed {
                     _tables: self.tables.take(),
                 });
@@ -92,6 +93,7 @@ impl Keyspace {
         let (hash, parts) = (entry.hash, entry.parts());
         let expire_at = parts.expire_at();
         self.bytes += parts.bytes();
+        self.own += usize::from(is_reserved(parts.key));
         self.add_digest(hash, digest_of(&parts));
         if let Some(old) = self.tables.insert(entry) {
             self.forget(&old);
@@ -111,6 +113,7 @@ impl Keyspace {
         let parts = old.parts();
         self.add_digest(old.hash, digest_of(&parts).wrapping_neg());
         self.bytes -= parts.bytes();
+        self.own -= usize::from(is_reserved(parts.key));
         if let Some(at) = parts.expire_at() {
             self.unindex(at, old.hash);
         }

@@ -16,7 +16,7 @@ use super::expiry::ExpiryIndex;
 use super::pending::Pending;
 use super::tables::{HashSeed, TABLES, Tables, insert_into, reserve_in, table_of};
 use super::watch::Watches;
-use super::{Effect, EffectError, Keyspace};
+use super::{Effect, EffectError, Keyspace, is_reserved};
 
 const GROUPS: usize = 64;
 const TABLES_PER_GROUP: usize = TABLES / GROUPS;
@@ -42,6 +42,7 @@ struct Group {
     digests: Vec<u64>,
     expiring: Vec<(u64, u64)>,
     bytes: usize,
+    own: usize,
 }
 
 /// A keyspace that is being filled.
@@ -121,7 +122,7 @@ impl Loader {
     /// The keyspace.
     pub fn finish(self) -> Keyspace {
         let (mut tables, mut digests) = (Vec::with_capacity(TABLES), Vec::with_capacity(TABLES));
-        let (mut expiring, mut bytes) = (Vec::new(), 0);
+        let (mut expiring, mut bytes, mut own) = (Vec::new(), 0, 0);
         for group in self.groups {
             let group = group
                 .into_inner()
@@ -130,6 +131,7 @@ impl Loader {
             digests.extend(group.digests);
             expiring.extend(group.expiring);
             bytes += group.bytes;
+            own += group.own;
         }
         Keyspace {
             digest: digests.iter().copied().fold(0, u64::wrapping_add),
@@ -139,6 +141,7 @@ impl Loader {
             pending: Pending::default(),
             flushed: None,
             watches: Watches::default(),
+            own,
         }
     }
 }
@@ -154,6 +157,7 @@ impl Group {
         for (entry, digest) in entries.drain(..) {
             let parts = entry.parts();
             self.bytes += parts.bytes();
+            self.own += usize::from(is_reserved(parts.key));
             if let Some(at) = parts.expire_at() {
                 self.expiring.push((at.0, entry.hash));
             }

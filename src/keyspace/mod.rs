@@ -23,6 +23,7 @@ mod load;
 mod pending;
 mod plan;
 mod repair;
+mod requests;
 mod scan;
 mod scrub;
 mod tables;
@@ -35,6 +36,7 @@ pub use effects::{Effect, EffectError, EffectIter, Effects};
 pub use load::{LoadError, LoadRoom, Loader};
 pub use plan::Plan;
 pub use repair::Touched;
+pub use requests::{Remembered, decode_replies, encode_replies, is_reserved, request_key};
 pub use tables::HashSeed;
 pub use walk::{WalkBatch, WalkCursor, WalkLimit};
 pub use watch::Changed;
@@ -55,6 +57,8 @@ pub struct Keyspace {
     bytes: usize,
     flushed: Option<Flushed>,
     watches: Watches,
+    /// Entries that are no client's keys.
+    own: usize,
 }
 
 impl Keyspace {
@@ -68,17 +72,24 @@ impl Keyspace {
             bytes: 0,
             flushed: None,
             watches: Watches::default(),
+            own: 0,
         }
     }
 
-    /// Number of keys, expired ones that nobody has seen yet included.
+    /// Number of keys, expired ones that nobody has seen yet included. What the node keeps for
+    /// itself (remembered requests) are no keys.
     pub fn len(&self) -> usize {
-        self.tables.len()
+        self.tables.len() - self.own
     }
 
-    /// Whether there are no keys.
+    /// Number of requests that are remembered.
+    pub fn remembered(&self) -> usize {
+        self.own
+    }
+
+    /// Whether there is nothing at all.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.tables.len() == 0
     }
 
     /// Number of keys that have an expiry.

@@ -5,6 +5,7 @@
 //! (Redis promises at least once). Positions depend on the process's hash seed: after a takeover, a
 //! cursor of the old primary means nothing to the new one, as between two Redis nodes.
 
+use super::is_reserved;
 use super::plan::Planner;
 use crate::command::{ScanCommand, glob_matches};
 use crate::resp::Reply;
@@ -24,9 +25,10 @@ impl Planner<'_> {
                 break;
             }
             last = Some(entry.hash);
-            let matches = scan.pattern.as_ref().is_none_or(|pattern| {
-                &pattern[..] == b"*" || glob_matches(pattern, entry.key(), false)
-            });
+            let matches = !is_reserved(entry.key())
+                && scan.pattern.as_ref().is_none_or(|pattern| {
+                    &pattern[..] == b"*" || glob_matches(pattern, entry.key(), false)
+                });
             if matches && !self.sees_expired(entry) {
                 found.push(Reply::bulk(entry.key()));
             }

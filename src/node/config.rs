@@ -111,6 +111,8 @@ pub struct WalFile {
 #[allow(missing_docs)]
 pub struct LimitsFile {
     pub max_clients: Option<u32>,
+    pub remember_requests: Option<Span>,
+    pub max_remembered_requests: Option<u64>,
     pub snapshot_rate: Option<Text>,
     pub copy_rate: Option<Text>,
     pub memory_scrub: Option<Span>,
@@ -223,6 +225,10 @@ pub struct Settings {
     pub standby_retain_bytes: u64,
     pub stall: Duration,
     pub max_clients: u32,
+    /// How long a request with an id is remembered with its reply.
+    pub remember_requests: Duration,
+    /// How many at once.
+    pub max_remembered_requests: u64,
     /// Bytes of keys and values that a snapshot takes, and reads back, per second; 0: no limit.
     pub snapshot_rate: u64,
     /// Of a copy for a standby, each.
@@ -426,6 +432,10 @@ impl Settings {
             standby_retain_bytes: size(file.wal.standby_retain.as_ref(), 1 << 30)?,
             stall: ms(file.wal.stall, 2000),
             max_clients: file.limits.max_clients.unwrap_or(10_000),
+            // Longer than any takeover that nobody has to help with, and than a client's patience.
+            remember_requests: ms(file.limits.remember_requests, 300_000),
+            // About 150 MB.
+            max_remembered_requests: file.limits.max_remembered_requests.unwrap_or(1_000_000),
             // About a third of what one core walks, packs and writes (300 MB/s measured): so much a
             // snapshot takes of the machine while it serves, whatever its size. 60 GB take ten
             // minutes, and as many again to be read back.
@@ -503,6 +513,9 @@ impl Settings {
             return wrong(
                 "limits.scrub_rest must be at least 1 s; limits.scrub_rate = 0 turns the scrub off",
             );
+        }
+        if self.remember_requests.is_zero() {
+            return wrong("limits.remember_requests must be above 0");
         }
         self.check_addresses()
     }

@@ -402,11 +402,24 @@ impl Store {
         command: &KeyCommand,
         now: Millis,
     ) -> Result<Executed, Refused> {
+        let plan = inner.keyspace.plan(command, now, self.random());
+        self.record_plan(inner, epoch, limit, plan, now)
+    }
+
+    /// Appends the record of what was planned, and carries it out.
+    pub(super) fn record_plan(
+        &self,
+        inner: &mut Inner,
+        epoch: Epoch,
+        limit: Option<Lag>,
+        plan: Plan,
+        now: Millis,
+    ) -> Result<Executed, Refused> {
         let Plan {
             effects,
             reply,
             depends_on,
-        } = inner.keyspace.plan(command, now, self.random());
+        } = plan;
         if effects.is_empty() {
             return Ok(Executed {
                 reply,

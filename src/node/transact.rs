@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
+use super::once::{Known, Memory, RequestId};
 use super::store::{Inner, Refused, Store, never_fits, prefetch};
 use crate::command::KeyCommand;
 use crate::keyspace::{Changed, Effects, HashSeed, Keyspace};
@@ -209,9 +210,11 @@ impl Store {
         released: Lsn,
         limit: Option<Lag>,
         watched: Option<&mut Watched>,
+        once: Option<(&RequestId, Memory)>,
         commands: &[&KeyCommand],
     ) -> Result<Transacted, Refused> {
-        if commands.iter().all(|command| !command.is_write())
+        if once.is_none()
+            && commands.iter().all(|command| !command.is_write())
             && let Some(read) = self.read_at_once(epoch, watched.as_deref(), commands)?
         {
             return Ok(read);
@@ -224,8 +227,19 @@ impl Store {
         prefetch(&inner, commands.iter().copied());
         let now = self.now(&inner);
         let mut wait = Lsn::ZERO;
+        if let Some((request, _)) = once {
+            match request.known(&inner.keyspace, now) {
+                // What it watched was as it should be then.
+                Known::Answered(replies, wait) => {
+                    let outcome = replies.map_or_else(Outcome::Refused, Outcome::Done);
+                    return Ok(Transacted::without_record(outcome, wait));
+                }
+                Known::New(depends_on) => wait = depends_on,
+            }
+        }
         if let Some(watched) = &watched {
-            wait = watched.depends_on(&inner.keyspace, now);
+            let depends_on = watched.depends_on(&inner.keyspace, now);
+            wait = wait.max(depends_on);
             if watched.is_broken(&inner.keyspace, now) {
                 return Ok(Transacted::without_record(Outcome::Broken, wait));
             }
@@ -245,7 +259,20 @@ impl Store {
         if draft.effects.is_empty() {
             return Ok(Transacted::without_record(Outcome::Done(replies), wait));
         }
-        match self.record(&mut inner, epoch, limit, &draft, now) {
+        let remembered = match once {
+            None => Ok(()),
+            Some((request, memory)) => {
+                let keyspace = draft.emptied.as_ref().unwrap_or(&inner.keyspace);
+                let effects = request.remember(keyspace, memory, &replies, now);
+                let seed = || self.host.hash_seed();
+                effects.map(|effects| draft.carry_out(&mut inner.keyspace, &effects, seed))
+            }
+        };
+        let recorded = match remembered {
+            Ok(()) => self.record(&mut inner, epoch, limit, &draft, now),
+            Err(refusal) => Ok(Some(refusal)),
+        };
+        match recorded {
             Ok(None) => {}
             Ok(Some(reply)) => {
                 draft.undo(&mut inner.keyspace);

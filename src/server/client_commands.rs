@@ -8,6 +8,7 @@ use super::clients::Unblocked;
 use super::session::{After, Session};
 use super::session_commands::bulk;
 use crate::command::{ClientCommand, ClientFilter};
+use crate::node::RequestId;
 use crate::resp::Reply;
 
 /// The one reply to a CLIENT subcommand.
@@ -58,6 +59,9 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: ClientCommand) -> Rep
             return Reply::Integer(i64::from(done));
         }
         ClientCommand::Durability(command) => return session.set_durability(command),
+        ClientCommand::RequestId { token, done } => {
+            session.request = Some(RequestId { token, done });
+        }
         ClientCommand::LastLsn => return Reply::Integer(session.last_write.0 as i64),
         ClientCommand::TrackingOff => {}
         ClientCommand::GetRedirection => return Reply::Integer(-1),

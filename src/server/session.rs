@@ -20,7 +20,10 @@ use crate::command::{
     ClientCommand, Command, CommandSpec, KeyCommand, ReplyMode, SessionCommand, TransactionCommand,
     find_spec,
 };
-use crate::node::{Copies, Executed, Gate, Guard, Node, Refused, Serves, Stats, Watched};
+use crate::keyspace::is_reserved;
+use crate::node::{
+    Copies, Executed, Gate, Guard, Memory, Node, Once, Refused, RequestId, Serves, Stats, Watched,
+};
 use crate::resp::{Limits, Reply, Request, RequestParser, Version};
 use crate::units::{Epoch, Lsn, Micros};
 
@@ -39,6 +42,9 @@ pub(super) const READONLY: Reply =
 
 pub(super) const DEPOSED: Reply =
     Reply::error("MASTERDOWN this node is not the primary any more; ask who is");
+
+const RESERVED: Reply =
+    Reply::error("ERR keys that begin with \\xff\\xffunderstudy: are the server's own");
 
 /// As Redis calls a write that its configuration or its disk does not allow.
 const DISK_FULL: &str = "MISCONF the disk of this node is full; nothing was written, reads go on. \
@@ -148,6 +154,8 @@ pub(super) struct Session<'a> {
     pub(super) durability: Option<Durability>,
     /// Since READAFTER.
     pub(super) read_after: Option<(Lsn, Duration)>,
+    /// Since CLIENT REQUESTID, until the next write or EXEC.
+    pub(super) request: Option<RequestId>,
     /// Since MONITOR.
     pub(super) lines: Option<broadcast::Receiver<String>>,
     /// CLIENT REPLY.
@@ -189,6 +197,7 @@ where
         blocked: None,
         durability: None,
         read_after: None,
+        request: None,
         lines: None,
         replies: ReplyMode::On,
         paused_until: None,
@@ -205,6 +214,13 @@ where
     }
     session.subscriptions.clear(&server.pubsub);
     session.stop_monitoring();
+}
+
+/// Whether a key is one of those that a node keeps for itself.
+fn names_reserved(request: &Request, command: &KeyCommand) -> bool {
+    // Next to no argument begins so, which is known without a look at each.
+    let may_be = request.args.iter().any(|arg| arg.first() == Some(&0xff));
+    may_be && command.keys().any(is_reserved)
 }
 
 /// What a session waits for besides its client.
@@ -435,7 +451,11 @@ impl Session<'_> {
             }
             Err(reply) => Command::unknown(request, reply),
         };
-        command.map_err(|reply| Mistake {
+        let allowed = command.and_then(|command| match command {
+            Command::Keys(keys) if names_reserved(request, &keys) => Err(RESERVED),
+            command => Ok(command),
+        });
+        allowed.map_err(|reply| Mistake {
             reply,
             weight: Weight::of(request),
         })
@@ -652,7 +672,42 @@ impl Session<'_> {
             })
     }
 
+    /// What is remembered of requests with ids.
+    pub(super) fn memory(&self) -> Memory {
+        let settings = &self.server.node.settings;
+        Memory {
+            span: settings.remember_requests,
+            most: settings.max_remembered_requests,
+        }
+    }
+
+    /// The write at the front, which has an id. A read takes the id with it.
+    fn execute_once(&mut self, gate: &Gate, request: &RequestId) -> Result<(), Cannot> {
+        let Some(Ok(Command::Keys(command))) = self.todo.front() else {
+            return Ok(());
+        };
+        let store = &self.server.node.store;
+        let once = (request, self.memory());
+        let done = store.execute_once(gate.epoch, gate.released, gate.lag, once, command)?;
+        Stats::add(&self.server.node.stats.commands, 1);
+        self.reign = Some(gate.epoch);
+        self.todo.pop_front();
+        self.request = None;
+        let Once {
+            executed,
+            written_by,
+        } = done;
+        let Executed { reply, wait, wrote } = executed;
+        self.hold_reply(&reply, gate.epoch, wait, wrote, Instant::now());
+        // Wherever it was written: not behind that.
+        self.last_write = written_by;
+        Ok(())
+    }
+
     fn execute_as_primary(&mut self, gate: &Gate) -> Result<(), Cannot> {
+        if let Some(request) = self.request.clone() {
+            return self.execute_once(gate, &request);
+        }
         let mut done = std::mem::take(&mut self.done);
         let store = &self.server.node.store;
         let result = store.execute(gate.epoch, gate.released, gate.lag, self.batch(), &mut done);
@@ -720,6 +775,7 @@ impl Session<'_> {
         self.replies = ReplyMode::On;
         self.durability = None;
         self.read_after = None;
+        self.request = None;
         self.client.forget();
     }
 

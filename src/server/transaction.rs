@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::session::{Cannot, DEPOSED, Mistake, READONLY, REPAIRED, Session, Way, Weight};
 use super::session_commands;
-use crate::command::{Command, KeyCommand, SessionCommand, TransactionCommand};
+use crate::command::{ClientCommand, Command, KeyCommand, SessionCommand, TransactionCommand};
 use crate::node::{Outcome, Serves, Stats, Transacted};
 use crate::resp::Reply;
 
@@ -69,7 +69,9 @@ impl Session<'_> {
                 S::Subscribe { .. }
                 | S::PSubscribe { .. }
                 | S::Unsubscribe { .. }
-                | S::PUnsubscribe { .. },
+                | S::PUnsubscribe { .. }
+                // It is EXEC that has one, and it comes before MULTI.
+                | S::Client(ClientCommand::RequestId { .. }),
             )) => Some(NOT_HERE),
             _ if transaction.queue.len() >= MOST => Some(TOO_MANY),
             _ => None,
@@ -106,6 +108,7 @@ impl Session<'_> {
             }
             TransactionCommand::Discard if began => {
                 self.forget_transaction();
+                self.request = None;
                 Reply::OK
             }
             TransactionCommand::Discard => Reply::error("ERR DISCARD without MULTI"),
@@ -186,6 +189,7 @@ impl Session<'_> {
             return Ok(());
         }
         let gate = node.gate_now();
+        let memory = self.memory();
         match self.way(&gate)? {
             Way::Standby => {
                 let read = node.store.read_together(self.watched.as_ref(), &commands);
@@ -202,9 +206,13 @@ impl Session<'_> {
                     gate.released,
                     gate.lag,
                     self.watched.as_mut(),
+                    self.request.as_ref().map(|request| (request, memory)),
                     &commands,
                 )?;
                 self.reign = Some(gate.epoch);
+                if self.request.take().is_some() {
+                    self.last_write = node.store.applied();
+                }
                 if wrote {
                     // A WAIT among the commands counts its copies.
                     self.last_write = wait;

@@ -26,6 +26,9 @@ const RARE_KEYS: u64 = 150;
 /// Pairs of keys that transactions write.
 const PAIRS: u64 = 2;
 
+/// The key of increments with request ids.
+const COUNTER: &str = "counter";
+
 /// What clients did.
 #[derive(Default)]
 pub struct Record {
@@ -155,6 +158,8 @@ pub struct Client {
     pub keys: u64,
     connection: Option<Connection>,
     at: u32,
+    /// With ids, so far.
+    requests: u64,
     /// What it saw last on each key, for compare-and-set.
     seen: Vec<Option<Vec<u8>>>,
 }
@@ -178,6 +183,7 @@ impl Client {
             keys,
             connection: None,
             at,
+            requests: 0,
             seen: vec![None; keys as usize],
         }
     }
@@ -199,7 +205,8 @@ impl Client {
     pub async fn read_all(&mut self, limit: Duration) -> bool {
         let keys = (0..self.keys).map(|key| Subject::Key(format!("k{key}")));
         let pairs = (0..PAIRS).map(|pair| Subject::Pair(format!("p{pair}")));
-        for subject in keys.chain(pairs) {
+        let counter = std::iter::once(Subject::Key(COUNTER.to_owned()));
+        for subject in keys.chain(pairs).chain(counter) {
             let end = Instant::now() + limit;
             while !self.answers(&subject, Call::Get).await {
                 if Instant::now() >= end {
@@ -213,6 +220,10 @@ impl Client {
 
     async fn one(&mut self) {
         let value = format!("{}", self.random.below(1_000_000)).into_bytes();
+        if self.random.one_in(12) {
+            self.increment_once().await;
+            return;
+        }
         if self.random.one_in(6) {
             let pair = Subject::Pair(format!("p{}", self.random.below(PAIRS)));
             let call = match self.random.below(6) {
@@ -265,6 +276,35 @@ impl Client {
 
     async fn answers(&mut self, whom: &Subject, call: Call) -> bool {
         matches!(self.ask_of(whom, call).await, Some(Outcome::Ok(..)))
+    }
+
+    /// One increment with a request id, sent until it is answered, by whomever. To the judge it is one
+    /// operation: had two of the requests an effect, a number would be missing among the answers.
+    async fn increment_once(&mut self) {
+        self.requests += 1;
+        let id = format!("{}-{}", self.number, self.requests).into_bytes();
+        let with_id = [b"CLIENT".to_vec(), b"REQUESTID".to_vec(), id].to_vec();
+        let requests = [with_id, Call::Incr.words(COUNTER)];
+        let begin = self.lock().tick();
+        let mut outcome = Outcome::Unknown;
+        while Instant::now() < self.stop_at {
+            if self.connection.is_none() && !self.connect().await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+            let Some(mut connection) = self.connection.take() else {
+                continue;
+            };
+            let replies = connection.ask_all(&requests).await.unwrap_or_default();
+            if let Some(Reply::Integer(number)) = replies.get(1) {
+                let end = self.lock().tick();
+                outcome = Outcome::Ok(Answer::Integer(*number), end);
+                self.connection = Some(connection);
+                break;
+            }
+            self.next_node();
+        }
+        self.note(COUNTER, Call::Incr, begin, &outcome);
     }
 
     /// What came of it; `None` where nobody could be asked.

@@ -8,8 +8,8 @@ use super::{Planner, count};
 use crate::command::{
     CopyCommand, ExpireCommand, RenameCommand, TtlForm, glob_matches, invalid_expire_time,
 };
-use crate::keyspace::Effect;
 use crate::keyspace::entry::Entry;
+use crate::keyspace::{Effect, is_reserved};
 use crate::resp::Reply;
 use crate::units::Millis;
 
@@ -149,7 +149,8 @@ impl Planner<'_> {
         self.sees_all();
         let keyspace = self.keyspace;
         let matching = keyspace.tables.iter().filter(|entry| {
-            (pattern == b"*" || glob_matches(pattern, entry.key(), false))
+            !is_reserved(entry.key())
+                && (pattern == b"*" || glob_matches(pattern, entry.key(), false))
                 && !self.sees_expired(entry)
         });
         Reply::Array(matching.map(|entry| Reply::bulk(entry.key())).collect())
@@ -159,11 +160,12 @@ impl Planner<'_> {
     pub(super) fn random_key(&mut self, random: u64) -> Reply {
         self.sees_all();
         let keyspace = self.keyspace;
-        let Some(start) = random.checked_rem(keyspace.len() as u64) else {
+        let Some(start) = random.checked_rem(keyspace.tables.len() as u64) else {
             return Reply::Null;
         };
         let start = start as usize;
         if let Some(entry) = keyspace.tables.nth(start)
+            && !is_reserved(entry.key())
             && !self.sees_expired(entry)
         {
             return Reply::bulk(entry.key());
@@ -174,7 +176,7 @@ impl Planner<'_> {
             .skip(start + 1)
             .chain(tables.iter().take(start));
         for entry in others {
-            if !self.sees_expired(entry) {
+            if !is_reserved(entry.key()) && !self.sees_expired(entry) {
                 return Reply::bulk(entry.key());
             }
         }
