@@ -3,7 +3,8 @@
 //! Promise: name, arity, flags, key positions and categories of each row are those that Redis
 //! 7.0.15 reports for the command (its rows were written from `COMMAND INFO`), so that clients
 //! which route or check by them behave as with Redis. A command that is not here does not exist.
-//! The rows of SENTINEL and CLIENT SETINFO follow the manuals of Redis Sentinel and Redis 7.2.
+//! The rows of SENTINEL are a Redis Sentinel's 7.0.15 (but PING, which it had before), those of CLIENT
+//! SETINFO follow the manual of Redis 7.2.
 
 use std::sync::LazyLock;
 
@@ -109,7 +110,7 @@ fn bucket_of(name: &[u8]) -> usize {
 }
 
 #[rustfmt::skip]
-static COMMANDS: [CommandSpec; 98] = [
+static COMMANDS: [CommandSpec; 112] = [
     CommandSpec {
         name: "append", arity: 3, flags: "write denyoom fast",
         keys: (1, 1, 1), key_flags: "RW insert",
@@ -622,56 +623,154 @@ static COMMANDS: [CommandSpec; 98] = [
         parse: parse_container,
     },
     CommandSpec {
-        name: "sentinel|get-master-addr-by-name", arity: 3, flags: "admin loading stale",
+        name: "sentinel|ckquorum", arity: 3, flags: "admin",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "2.8.4", summary: "Check for a Sentinel quorum",
+        parse: sentinel::parse_ckquorum,
+    },
+    CommandSpec {
+        name: "sentinel|config", arity: -3, flags: "admin",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "6.2.0", summary: "Configure Sentinel",
+        parse: sentinel::parse_not_here,
+    },
+    CommandSpec {
+        name: "sentinel|debug", arity: -2, flags: "admin",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "7.0.0", summary: "List or update the current configurable parameters",
+        parse: sentinel::parse_not_here,
+    },
+    CommandSpec {
+        name: "sentinel|failover", arity: 3, flags: "admin",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "2.8.4", summary: "Force a failover",
+        parse: sentinel::parse_failover,
+    },
+    CommandSpec {
+        name: "sentinel|flushconfig", arity: 2, flags: "admin",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "2.8.4", summary: "Rewrite configuration file",
+        parse: sentinel::parse_not_here,
+    },
+    CommandSpec {
+        name: "sentinel|get-master-addr-by-name", arity: 3, flags: "admin",
         keys: (0, 0, 0), key_flags: "",
         categories: "@admin @slow @dangerous", tips: "",
         group: "sentinel", since: "2.8.4", summary: "Get port and address of a master",
         parse: sentinel::parse_get_master_addr_by_name,
     },
     CommandSpec {
-        name: "sentinel|master", arity: 3, flags: "admin loading stale",
+        name: "sentinel|help", arity: 2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "sentinel", since: "6.2.0", summary: "Show helpful text about the different subcommands",
+        parse: sentinel::parse_help,
+    },
+    CommandSpec {
+        name: "sentinel|info-cache", arity: -3, flags: "admin",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "3.2.0", summary: "Get cached INFO from the instances in the deployment",
+        parse: sentinel::parse_not_here,
+    },
+    CommandSpec {
+        name: "sentinel|is-master-down-by-addr", arity: 6, flags: "admin",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "2.8.4", summary: "Check if a master is down",
+        parse: sentinel::parse_is_master_down_by_addr,
+    },
+    CommandSpec {
+        name: "sentinel|master", arity: 3, flags: "admin",
         keys: (0, 0, 0), key_flags: "",
         categories: "@admin @slow @dangerous", tips: "",
         group: "sentinel", since: "2.8.4", summary: "Shows the state of a master",
         parse: sentinel::parse_master,
     },
     CommandSpec {
-        name: "sentinel|masters", arity: 2, flags: "admin loading stale",
+        name: "sentinel|masters", arity: 2, flags: "admin",
         keys: (0, 0, 0), key_flags: "",
         categories: "@admin @slow @dangerous", tips: "",
         group: "sentinel", since: "2.8.4", summary: "List the monitored masters",
         parse: sentinel::parse_masters,
     },
     CommandSpec {
-        name: "sentinel|myid", arity: 2, flags: "admin loading stale",
+        name: "sentinel|monitor", arity: 6, flags: "admin",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "2.8.4", summary: "Start monitoring",
+        parse: sentinel::parse_not_here,
+    },
+    CommandSpec {
+        name: "sentinel|myid", arity: 2, flags: "admin",
         keys: (0, 0, 0), key_flags: "",
         categories: "@admin @slow @dangerous", tips: "",
         group: "sentinel", since: "6.2.0", summary: "Get the Sentinel instance ID",
         parse: sentinel::parse_myid,
     },
     CommandSpec {
-        name: "sentinel|ping", arity: 2, flags: "admin loading stale",
+        name: "sentinel|pending-scripts", arity: 2, flags: "admin",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "2.8.4", summary: "Get information about pending scripts",
+        parse: sentinel::parse_pending_scripts,
+    },
+    CommandSpec {
+        name: "sentinel|ping", arity: 2, flags: "admin",
         keys: (0, 0, 0), key_flags: "",
         categories: "@admin @slow @dangerous", tips: "",
         group: "sentinel", since: "2.8.4", summary: "Answer PONG",
         parse: sentinel::parse_ping,
     },
     CommandSpec {
-        name: "sentinel|replicas", arity: 3, flags: "admin loading stale",
+        name: "sentinel|remove", arity: 3, flags: "admin",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "2.8.4", summary: "Stop monitoring",
+        parse: sentinel::parse_not_here,
+    },
+    CommandSpec {
+        name: "sentinel|replicas", arity: 3, flags: "admin",
         keys: (0, 0, 0), key_flags: "",
         categories: "@admin @slow @dangerous", tips: "",
         group: "sentinel", since: "5.0.0", summary: "List the monitored replicas",
         parse: sentinel::parse_replicas,
     },
     CommandSpec {
-        name: "sentinel|sentinels", arity: 3, flags: "admin loading stale",
+        name: "sentinel|reset", arity: 3, flags: "admin",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "2.8.4", summary: "Reset masters by name pattern",
+        parse: sentinel::parse_not_here,
+    },
+    CommandSpec {
+        name: "sentinel|sentinels", arity: 3, flags: "admin",
         keys: (0, 0, 0), key_flags: "",
         categories: "@admin @slow @dangerous", tips: "",
         group: "sentinel", since: "2.8.4", summary: "List the Sentinel instances",
         parse: sentinel::parse_sentinels,
     },
     CommandSpec {
-        name: "sentinel|slaves", arity: 3, flags: "admin loading stale",
+        name: "sentinel|set", arity: -5, flags: "admin",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "2.8.4", summary: "Change the configuration of a monitored master",
+        parse: sentinel::parse_not_here,
+    },
+    CommandSpec {
+        name: "sentinel|simulate-failure", arity: -3, flags: "admin",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "sentinel", since: "3.2.0", summary: "Simulate failover scenarios",
+        parse: sentinel::parse_not_here,
+    },
+    CommandSpec {
+        name: "sentinel|slaves", arity: 3, flags: "admin",
         keys: (0, 0, 0), key_flags: "",
         categories: "@admin @slow @dangerous", tips: "",
         group: "sentinel", since: "2.8.0", summary: "List the monitored slaves",

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Server;
 use super::hold::Hold;
 use super::pubsub::{Message, Subscriptions};
+use super::sentinel::{self, Ordered};
 use super::session_commands;
 use super::transaction::Transaction;
-use crate::command::{Command, KeyCommand, SessionCommand};
+use crate::command::{Command, KeyCommand, SentinelCommand, SessionCommand};
 use crate::node::{Executed, Gate, Guard, Node, Refused, Serves, Stats, Watched};
 use crate::resp::{Limits, Reply, Request, RequestParser, Version};
 use crate::units::{Epoch, Lsn, Micros};
@@ -141,6 +142,8 @@ pub(super) struct Session<'a> {
     hold: Hold,
     /// Since when the command at the front cannot be executed.
     blocked_since: Option<Instant>,
+    /// Another node's answer to the command that was executed last: nothing is executed before.
+    awaited: Option<oneshot::Receiver<Reply>>,
     closing: bool,
 }
 
@@ -169,6 +172,7 @@ where
         unparsed: false,
         hold: Hold::default(),
         blocked_since: None,
+        awaited: None,
         closing: false,
     };
     // An error here is a client that went away.
@@ -190,6 +194,15 @@ async fn passed(node: &Node, gate: &mut watch::Receiver<Gate>, waits: Waits) {
         Waits::Record(epoch, lsn) => node.until_shown(epoch, lsn).await,
         // The gate lives as long as the node.
         Waits::Gate => drop(gate.changed().await),
+    }
+}
+
+/// The answer that is awaited.
+async fn answered(awaited: &mut Option<oneshot::Receiver<Reply>>) -> Reply {
+    let lost = Reply::error("ERR the order was lost; ask again");
+    match awaited {
+        Some(answer) => answer.await.unwrap_or(lost),
+        None => std::future::pending().await,
     }
 }
 
@@ -230,7 +243,7 @@ impl Session<'_> {
                 }
             }
             let idle = self.todo.is_empty();
-            if self.closing && idle && self.hold.is_empty() {
+            if self.closing && idle && self.hold.is_empty() && self.awaited.is_none() {
                 return stream.shutdown().await;
             }
             if idle && self.unparsed {
@@ -259,6 +272,10 @@ impl Session<'_> {
                     Some(reign) => reign_moves.set(moved(reign)),
                     None => return Ok(()),
                 },
+                reply = answered(&mut self.awaited), if self.awaited.is_some() => {
+                    self.awaited = None;
+                    self.answer(&reply);
+                }
                 () = &mut timer, if armed.is_some() => armed = None,
                 message = messages.recv(), if self.subscriptions.len() > 0 => {
                     self.on_message(message)?;
@@ -372,7 +389,9 @@ impl Session<'_> {
 
     /// Executes what can be executed now, in order.
     fn execute(&mut self) {
-        while let Some(front) = self.todo.front() {
+        while self.awaited.is_none()
+            && let Some(front) = self.todo.front()
+        {
             let done = match front {
                 _ if self.queues(front) => {
                     self.queue_front();
@@ -388,6 +407,17 @@ impl Session<'_> {
                 }
                 Ok(Command::Keys(_)) => self.execute_keys(),
                 Ok(Command::Session(SessionCommand::Transaction(_))) => self.transact(),
+                Ok(Command::Session(SessionCommand::Sentinel(SentinelCommand::Failover {
+                    master,
+                }))) => {
+                    let ordered = sentinel::order(self.server, master);
+                    self.todo.pop_front();
+                    match ordered {
+                        Ordered::Now(reply) => self.answer(&reply),
+                        Ordered::Later(answer) => self.awaited = Some(answer),
+                    }
+                    Ok(())
+                }
                 Ok(Command::Session(_)) => {
                     let Some(Ok(Command::Session(command))) = self.todo.pop_front() else {
                         return;

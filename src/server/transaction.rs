@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::session::{Cannot, DEPOSED, Mistake, READONLY, REPAIRED, Session, Way, Weight};
 use super::session_commands;
-use crate::command::{Command, KeyCommand, SessionCommand, TransactionCommand};
+use crate::command::{Command, KeyCommand, SentinelCommand, SessionCommand, TransactionCommand};
 use crate::node::{Outcome, Serves, Stats, Transacted};
 use crate::resp::Reply;
 
@@ -61,7 +61,9 @@ impl Session<'_> {
                 S::Subscribe { .. }
                 | S::PSubscribe { .. }
                 | S::Unsubscribe { .. }
-                | S::PUnsubscribe { .. },
+                | S::PUnsubscribe { .. }
+                // It may have to wait for another node.
+                | S::Sentinel(SentinelCommand::Failover { .. }),
             )) => Some(NOT_HERE),
             _ if transaction.queue.len() >= MOST => Some(TOO_MANY),
             _ => None,
