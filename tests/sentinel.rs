@@ -6,6 +6,7 @@ mod common;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use common::wire::{Wire, field, items, pairs, text_of, texts};
 use common::{Lab, PATIENCE, until};
@@ -438,4 +439,97 @@ fn a_frozen_standby_is_down_for_its_primary_and_comes_back() {
     news.until("+sdown", &replica);
     lab.cluster.thaw(standby).expect("it is frozen");
     news.until("-sdown", &replica);
+}
+
+/// An order to the primary, and the wait until another has taken over.
+fn switch_over(lab: &Lab, primary: u32) -> u32 {
+    assert_eq!(says(lab, primary, &["FAILOVER", "shop"]), "OK");
+    lab.primary_among(&lab.others(&[primary, 3]))
+}
+
+/// How long an old primary's clients may go on without being told.
+const SOON: Duration = Duration::from_secs(3);
+
+#[test]
+fn with_a_reign_its_connections_end_and_those_of_sentinel_clients_stay() {
+    let (lab, primary) = Lab::start(Plan::pair_with_witness("shop"));
+    let open = |words: &[&[&str]]| {
+        let mut wire = wire(&lab, primary);
+        for words in words {
+            wire.ask(words);
+        }
+        wire
+    };
+    let mut let_go = [
+        (
+            "never used",
+            open(&[&["HELLO", "3"], &["CLIENT", "SETNAME", "pool"]]),
+        ),
+        ("silent", open(&[])),
+        ("idle after a write", open(&[&["SET", "k", "v"]])),
+        ("idle after a read", open(&[&["GET", "k"]])),
+        ("told the role", open(&[&["ROLE"]])),
+        ("in a transaction", open(&[&["MULTI"], &["SET", "k", "w"]])),
+        ("a subscriber", open(&[&["SUBSCRIBE", "orders"]])),
+        (
+            "a subscriber of a pattern",
+            open(&[&["PSUBSCRIBE", "orders:*"]]),
+        ),
+        (
+            "a Sentinel client that wrote",
+            open(&[&["SENTINEL", "MASTERS"], &["SET", "k", "v"]]),
+        ),
+    ];
+    let mut stay = [
+        open(&[
+            &["HELLO", "2"],
+            &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "shop"],
+        ]),
+        open(&[&["HELLO", "2"], &["SUBSCRIBE", "+switch-master"]]),
+        open(&[&["PSUBSCRIBE", "*"]]),
+    ];
+    let next = switch_over(&lab, primary);
+    for (what, wire) in &mut let_go {
+        assert!(wire.ends(SOON), "{what}: it is still open");
+    }
+    let port = lab.addr(next).port().to_string();
+    let address = stay[0].ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "shop"]);
+    assert_eq!(texts(&address), ["127.0.0.1", &port]);
+    let heard = texts(&stay[1].next(PATIENCE).expect("the news"));
+    assert_eq!(heard[..2], ["message", "+switch-master"]);
+    assert!(heard[2].ends_with(&port), "{heard:?}");
+    until("the news by a pattern", || {
+        let heard = texts(&stay[2].next(PATIENCE)?);
+        (heard[2] == "+switch-master").then_some(())
+    });
+}
+
+#[test]
+fn who_goes_on_writing_to_an_old_primary_is_told_at_once_and_let_go_soon() {
+    let (lab, primary) = Lab::start(Plan::pair_with_witness("shop"));
+    let mut client = wire(&lab, primary);
+    assert_eq!(text_of(&client.ask(&["SET", "k", "0"])), "OK");
+    let began = std::time::Instant::now();
+    assert_eq!(says(&lab, primary, &["FAILOVER", "shop"]), "OK");
+    let mut refused = None;
+    loop {
+        client.send(&["SET", "k", "1"]);
+        let Some(answer) = client.next(SOON) else {
+            break;
+        };
+        match text_of(&answer).as_str() {
+            "OK" => assert_eq!(refused, None, "no reign begins again here"),
+            said => {
+                assert!(said.starts_with("-READONLY "), "{said}");
+                refused.get_or_insert_with(|| began.elapsed());
+            }
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let refused = refused.expect("it was told before the end");
+    println!(
+        "refused after {refused:?}, let go after {:?}",
+        began.elapsed()
+    );
+    assert!(began.elapsed() < SOON);
 }

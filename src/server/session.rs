@@ -39,7 +39,11 @@ pub(super) const DEPOSED: Reply =
 const DISK_FULL: &str = "MISCONF the disk of this node is full; nothing was written, reads go on. \
     Make room on the disk that holds data_dir (or enlarge it), and writes go on by themselves";
 
-/// How long a connection outlives the reign it was served under.
+/// How long a connection answers after the reign that it belonged to: what is on its way then is told
+/// that it was refused.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// How long it is kept open after that for the client to read the answers.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What a connection is told to do after a command.
@@ -128,6 +132,8 @@ pub(super) struct Session<'a> {
     /// The reign under which this connection was served. When it is over the connection is, too:
     /// its client would go on taking this node for the primary.
     pub(super) reign: Option<Epoch>,
+    /// The reign under which it was opened: the same, unless it asks what one asks a Sentinel.
+    opened_under: Option<Epoch>,
     /// That reign is over: until when the connection still answers.
     pub(super) lame_until: Option<Instant>,
     pub(super) todo: VecDeque<Result<Command, Mistake>>,
@@ -157,6 +163,7 @@ where
             .await;
         return;
     }
+    let gate = server.node.gate_now();
     let mut session = Session {
         server,
         id,
@@ -164,6 +171,7 @@ where
         subscriptions: Subscriptions::default(),
         last_write: Lsn::ZERO,
         reign: None,
+        opened_under: gate.is_primary().then_some(gate.epoch),
         lame_until: None,
         todo: VecDeque::new(),
         transaction: None,
@@ -244,7 +252,7 @@ impl Session<'_> {
             }
             let idle = self.todo.is_empty();
             if self.closing && idle && self.hold.is_empty() && self.awaited.is_none() {
-                return stream.shutdown().await;
+                return self.take_leave(stream).await;
             }
             if idle && self.unparsed {
                 continue;
@@ -282,6 +290,30 @@ impl Session<'_> {
                 }
                 () = &mut stopping => return Ok(()),
             }
+        }
+    }
+
+    /// Ends the connection. Were it closed on requests that were not read yet, the answers still on
+    /// their way would be lost with it: a client that is let go, and not by its own wish, is told the
+    /// end, and what it sends meanwhile is read and forgotten. (None of it is carried out.)
+    async fn take_leave<S>(&mut self, stream: &mut S) -> std::io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        stream.shutdown().await?;
+        let Some(since) = self.lame_until else {
+            return Ok(());
+        };
+        let stopping = self.server.node.stopping.cancelled();
+        let forget = async {
+            let mut forgotten = [0; 4096];
+            while stream.read(&mut forgotten).await? > 0 {}
+            Ok(())
+        };
+        tokio::select! {
+            gone = forget => gone,
+            () = tokio::time::sleep_until(since + GRACE) => Ok(()),
+            () = stopping => Ok(()),
         }
     }
 
@@ -353,14 +385,16 @@ impl Session<'_> {
     }
 
     /// What waits to be executed, and what still comes, is refused, so that the client asks again
-    /// who the primary is. The connection is closed a moment later and not at once: closing on a
-    /// request that was not read yet would take answers already sent with it.
+    /// who the primary is. The connection is closed a moment later and not at once, so that most of
+    /// what is on its way is answered, too. One that has asked nothing yet is closed as well, as
+    /// Sentinel has it done: a client's pool keeps such connections, and would be told READONLY by each
+    /// of them, or read what is old.
     fn end_with_reign(&mut self) {
         let gate = self.server.node.gate_now();
         let over = |reign: Epoch| !gate.is_primary() || gate.epoch != reign;
-        if self.reign.is_some_and(over) {
-            self.reign = None;
-            self.lame_until = Some(Instant::now() + GRACE);
+        if self.reign.or(self.opened_under).is_some_and(over) {
+            (self.reign, self.opened_under) = (None, None);
+            self.lame_until = Some(Instant::now() + LINGER);
             self.blocked_since = None;
         }
         if self.lame_until.is_some_and(|until| until <= Instant::now()) {
@@ -368,22 +402,29 @@ impl Session<'_> {
         }
     }
 
-    /// A client that was told that this node is the primary goes by it until it hears otherwise: its
-    /// connection ends with the reign, too. (It might read here what the next reign has changed.)
-    pub(super) fn was_told_the_role(&mut self) {
+    /// It asks what one asks a Sentinel: who is primary, and to be told when that changes. It goes on
+    /// when a reign ends, or nobody would be told.
+    pub(super) fn asks_a_sentinel(&mut self) {
+        self.opened_under = None;
+    }
+
+    /// A client that was told that this node is the primary, or listens here to what others publish,
+    /// goes by it until it hears otherwise: its connection ends with the reign, too. (It might read
+    /// here what the next reign has changed, and would wait here for what is published there.)
+    pub(super) fn takes_it_for_primary(&mut self) {
         let gate = self.server.node.gate_now();
         if gate.is_primary() {
             self.reign = Some(gate.epoch);
         }
     }
 
-    /// Refuses what a client asks of a primary that is none any more.
-    fn refuse_as_deposed(&mut self) {
+    /// Refuses what a client asks of a node that is not the primary, and does not serve reads either.
+    fn refuse_batch(&mut self, reads: &Reply) {
         let writes: Vec<bool> = self.batch().map(KeyCommand::is_write).collect();
         for write in writes {
             self.todo.pop_front();
-            let reply = if write { READONLY } else { DEPOSED };
-            self.answer(&reply);
+            let reply = if write { &READONLY } else { reads };
+            self.answer(reply);
         }
     }
 
@@ -412,6 +453,7 @@ impl Session<'_> {
                 }))) => {
                     let ordered = sentinel::order(self.server, master);
                     self.todo.pop_front();
+                    self.asks_a_sentinel();
                     match ordered {
                         Ordered::Now(reply) => self.answer(&reply),
                         Ordered::Later(answer) => self.awaited = Some(answer),
@@ -512,16 +554,22 @@ impl Session<'_> {
     /// Executes the key commands at the front.
     fn execute_keys(&mut self) -> Result<(), Cannot> {
         if self.lame_until.is_some() {
-            self.refuse_as_deposed();
+            self.refuse_batch(&DEPOSED);
             return Ok(());
         }
         let gate = self.server.node.gate_now();
-        match self.way(&gate)? {
-            Way::Primary => self.execute_as_primary(&gate),
-            Way::Standby => {
+        match self.way(&gate) {
+            Ok(Way::Primary) => self.execute_as_primary(&gate),
+            Ok(Way::Standby) => {
                 self.execute_as_standby();
                 Ok(())
             }
+            // As Redis has it: that it takes no writes comes first, and clients know what to do then.
+            Err(Cannot::RefuseAll(why)) if gate.serves == Serves::Unsure => {
+                self.refuse_batch(&Reply::error(why));
+                Ok(())
+            }
+            Err(cannot) => Err(cannot),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::resp::Reply;
 use crate::units::NodeId;
 
 pub(super) use failover::{Ordered, order};
-pub(super) use news::published;
+pub(super) use news::{is_news, published};
 
 const UNKNOWN: Reply = Reply::error("ERR No such master with that name");
 /// What Sentinels of old said when they had just started.

@@ -1,5 +1,6 @@
 //! What Sentinel publishes of what happens, in its own words.
 
+use crate::command::glob_matches;
 use crate::node::{MemberSettings, Node, NodeEvent};
 use crate::replica::Kind;
 use crate::units::NodeId;
@@ -8,6 +9,19 @@ use super::{host_port, majority, run_id};
 
 /// A channel and what is said on it.
 type Said = (&'static str, String);
+
+/// Whether somebody who subscribes to this wants to hear what Sentinel publishes. All of its channels
+/// begin with a sign; a pattern is one if it takes in the channel that everybody follows.
+pub(in crate::server) fn is_news(name: &[u8], pattern: bool) -> bool {
+    match pattern {
+        true => {
+            glob_matches(name, b"+switch-master", false)
+                || name.starts_with(b"+")
+                || name.starts_with(b"-")
+        }
+        false => name.starts_with(b"+") || name.starts_with(b"-"),
+    }
+}
 
 /// `<host> <port>`.
 fn place(node: &Node, id: NodeId) -> String {
