@@ -169,7 +169,7 @@ async fn announce(server: Arc<Server>) {
     let node = &server.node;
     let mut events = node.events();
     // The primary of the last news, and the one before.
-    let (mut primary, mut old) = (None, None);
+    let (mut primary, mut old) = (node.outlook().primary, None);
     loop {
         let event = match events.recv().await {
             Ok(event) => event,

@@ -35,29 +35,28 @@ fn as_master(node: &Node, id: NodeId) -> String {
     format!("master {} {}", node.settings.name, place(node, id))
 }
 
-/// `@ <name> <host> <port>`, where a primary is known.
-fn at(node: &Node, primary: Option<NodeId>) -> String {
-    let known = primary.map(|id| format!(" @ {} {}", node.settings.name, place(node, id)));
-    known.unwrap_or_default()
+/// `@ <name> <host> <port>`.
+fn at(node: &Node, primary: NodeId) -> String {
+    format!("@ {} {}", node.settings.name, place(node, primary))
 }
 
 /// `slave <host>:<port> <host> <port> @ <name> <host> <port>`.
-fn as_replica(node: &Node, id: NodeId, primary: Option<NodeId>) -> String {
+fn as_replica(node: &Node, id: NodeId, primary: NodeId) -> String {
     let place = place(node, id);
     let name = place.replacen(' ', ":", 1);
-    format!("slave {name} {place}{}", at(node, primary))
+    format!("slave {name} {place} {}", at(node, primary))
 }
 
 /// `sentinel <run id> <host> <port> @ <name> <host> <port>`.
-fn as_sentinel(node: &Node, id: NodeId, primary: Option<NodeId>) -> String {
+fn as_sentinel(node: &Node, id: NodeId, primary: NodeId) -> String {
     let (run_id, place) = (run_id(node, id), place(node, id));
-    format!("sentinel {run_id} {place}{}", at(node, primary))
+    format!("sentinel {run_id} {place} {}", at(node, primary))
 }
 
 /// What is said when another primary is known: what Sentinel-aware clients follow.
 fn switched(node: &Node, old: Option<NodeId>, new: NodeId) -> Vec<Said> {
     let mut said = Vec::new();
-    if old.is_some() {
+    if let Some(old) = old {
         let replica = as_replica(node, new, old);
         said.push((
             "-role-change",
@@ -70,59 +69,49 @@ fn switched(node: &Node, old: Option<NodeId>, new: NodeId) -> Vec<Said> {
     said.push(("+switch-master", switch));
     let standby = |m: &&MemberSettings| m.member.kind == Kind::Data && m.member.id != new;
     let standbys = node.settings.members.iter().filter(standby);
-    said.extend(standbys.map(|m| ("+slave", as_replica(node, m.member.id, Some(new)))));
+    said.extend(standbys.map(|m| ("+slave", as_replica(node, m.member.id, new))));
     said
 }
 
-/// What is said of an event; `primary`: the one that was known last, `old`: the one before.
+/// What is said of an event; `primary`: the one that was known last, `old`: the one before. Of a member
+/// nothing is said before there is a primary: its news name one, and Jedis' listener ends for good on
+/// news that do not.
 pub(in crate::server) fn published(
     node: &Node,
     event: &NodeEvent,
     primary: Option<NodeId>,
     old: Option<NodeId>,
 ) -> Vec<Said> {
-    match event {
-        NodeEvent::PrimaryChanged { old, new } => switched(node, *old, *new),
-        NodeEvent::PrimaryDown(id) => vec![
+    match (event, primary) {
+        (NodeEvent::PrimaryChanged { old, new }, _) => switched(node, *old, *new),
+        (NodeEvent::PrimaryDown(id), _) => vec![
             ("+sdown", as_master(node, *id)),
-            ("+sdown", as_sentinel(node, *id, Some(*id))),
+            ("+sdown", as_sentinel(node, *id, *id)),
         ],
-        NodeEvent::PrimaryAgreedDown(id) => {
+        (NodeEvent::PrimaryAgreedDown(id), _) => {
             let (master, quorum) = (as_master(node, *id), majority(node));
             vec![("+odown", format!("{master} #quorum {quorum}/{quorum}"))]
         }
-        NodeEvent::PrimaryUp { primary, agreed } => {
-            let sentinel = as_sentinel(node, *primary, Some(*primary));
+        (NodeEvent::PrimaryUp { primary, agreed }, _) => {
+            let sentinel = as_sentinel(node, *primary, *primary);
             let mut said = vec![("-sdown", as_master(node, *primary)), ("-sdown", sentinel)];
             if *agreed {
                 said.push(("-odown", as_master(node, *primary)));
             }
             said
         }
-        NodeEvent::Met(id) => vec![("+sentinel", as_sentinel(node, *id, primary))],
-        NodeEvent::MemberDown(id) => in_all_roles(node, "+sdown", *id, primary),
-        NodeEvent::MemberUp(id) => in_all_roles(node, "-sdown", *id, primary),
-        NodeEvent::Follows(id) => follows(node, *id, primary, old),
-        NodeEvent::EpochPromised(epoch) => vec![("+new-epoch", epoch.to_string())],
-        NodeEvent::ReignWon(_) => {
-            let deposed = primary.map(|id| ("+elected-leader", as_master(node, id)));
-            deposed.into_iter().collect()
-        }
-        NodeEvent::SwitchoverFailed(_) => {
-            let id = primary.unwrap_or(node.id());
-            vec![("-failover-abort-slave-timeout", as_master(node, id))]
-        }
-        NodeEvent::PromoteFailed(_) | NodeEvent::ReignEnded(_) => Vec::new(),
+        (NodeEvent::EpochPromised(epoch), _) => vec![("+new-epoch", epoch.to_string())],
+        (NodeEvent::Met(id), Some(at)) => vec![("+sentinel", as_sentinel(node, *id, at))],
+        (NodeEvent::MemberDown(id), Some(at)) => in_all_roles(node, "+sdown", *id, at),
+        (NodeEvent::MemberUp(id), Some(at)) => in_all_roles(node, "-sdown", *id, at),
+        (NodeEvent::Follows(id), Some(at)) => follows(node, *id, at, old),
+        (NodeEvent::ReignWon(_), Some(at)) => vec![("+elected-leader", as_master(node, at))],
+        _ => Vec::new(),
     }
 }
 
 /// A data node is a replica and a Sentinel in one.
-fn in_all_roles(
-    node: &Node,
-    channel: &'static str,
-    id: NodeId,
-    primary: Option<NodeId>,
-) -> Vec<Said> {
+fn in_all_roles(node: &Node, channel: &'static str, id: NodeId, primary: NodeId) -> Vec<Said> {
     let kind = node.settings.member(id).map(|member| member.member.kind);
     let mut said = Vec::new();
     if kind == Some(Kind::Data) {
@@ -133,7 +122,7 @@ fn in_all_roles(
 }
 
 /// A standby follows the primary of now. (Clients of go-redis wait for a name that Sentinel never had.)
-fn follows(node: &Node, id: NodeId, primary: Option<NodeId>, old: Option<NodeId>) -> Vec<Said> {
+fn follows(node: &Node, id: NodeId, primary: NodeId, old: Option<NodeId>) -> Vec<Said> {
     let replica = as_replica(node, id, primary);
     let mut said = Vec::new();
     if old == Some(id) {
