@@ -237,7 +237,8 @@ fn what_the_fields_say_is_true() {
         let sentinels = items(&sentinel(&lab, node, &["SENTINELS", "shop"]));
         let mut ports: Vec<String> = sentinels.iter().map(|s| field(s, "port")).collect();
         let mut others: Vec<String> = lab.others(&[node]).into_iter().map(port).collect();
-        (ports.sort(), others.sort());
+        ports.sort();
+        others.sort();
         assert_eq!(ports, others);
         assert_eq!(field(&sentinels[0], "name"), field(&sentinels[0], "runid"));
         let down = [
@@ -425,6 +426,41 @@ fn failover_is_a_switchover_whoever_is_asked() {
     queued.ask(&["MULTI"]);
     let refused = text_of(&queued.ask(&["SENTINEL", "FAILOVER", "shop"]));
     assert_eq!(refused, "-ERR Command not allowed inside a transaction");
+}
+
+#[test]
+fn a_standby_without_a_primary_says_since_when() {
+    let (mut lab, primary) = Lab::start(Plan::pair_with_witness("shop"));
+    let standby = 3 - primary;
+    // Without the witness it cannot take over, and goes on telling what it knows.
+    lab.cluster.kill9(3).expect("it runs");
+    lab.cluster.kill9(primary).expect("it runs");
+    let replica = until("a standby without its primary", || {
+        let replicas = items(&sentinel(&lab, standby, &["REPLICAS", "shop"]));
+        let alone = field(&replicas[0], "master-link-status") == "err";
+        alone.then(|| replicas[0].clone())
+    });
+    assert_eq!(field(&replica, "flags"), "slave,master_down");
+    let since: u64 = field(&replica, "master-link-down-time")
+        .parse()
+        .expect("milliseconds");
+    let follows: u64 = field(&replica, "role-reported-time")
+        .parse()
+        .expect("milliseconds");
+    assert!(since < follows, "{since} {follows}");
+    let master = sentinel(&lab, standby, &["MASTER", "shop"]);
+    assert!(
+        field(&master, "flags").starts_with("s_down,master,disconnected"),
+        "{master:?}"
+    );
+    assert!(says(&lab, standby, &["CKQUORUM", "shop"]).starts_with("-NOQUORUM 1 usable"));
+    assert_eq!(
+        says(&lab, standby, &["FAILOVER", "shop"]),
+        "-INPROG Failover already in progress"
+    );
+    // Writes are sent on, reads are still answered or refused as before.
+    let written = text_of(&wire(&lab, standby).ask(&["SET", "k", "v"]));
+    assert!(written.starts_with("-READONLY "), "{written}");
 }
 
 #[test]

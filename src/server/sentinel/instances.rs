@@ -186,9 +186,9 @@ pub(super) fn replicas(node: &Node, outlook: &Outlook, primary: &MemberSettings)
 fn link_down(view: &View, it: &Instance<'_>) -> Option<Micros> {
     let known = it.presence();
     let sees = it.own() || view.standing == Standing::Primary;
-    let agrees = |epoch| epoch == it.outlook.reign && (it.outlook.down.is_none() || !it.own());
     match (sees, known.follows) {
-        (true, Some(epoch)) if agrees(epoch) => None,
+        // Itself it follows until it takes the primary for down.
+        (true, Some(epoch)) if epoch == it.outlook.reign => it.outlook.down,
         (true, _) => Some(known.follows_since),
         (false, _) => known.down.or(it.outlook.down),
     }
