@@ -1,9 +1,10 @@
-//! SENTINEL, as far as clients use it to find the primary and follow a takeover.
+//! SENTINEL: all of its subcommands, those that a cluster of this kind has no use for as errors that say
+//! what to do instead.
 
 use bytes::Bytes;
 
-use super::args::arg;
-use super::{Command, CommandSpec, SessionCommand};
+use super::args::{NOT_AN_INTEGER, arg};
+use super::{Command, CommandSpec, SessionCommand, parse_integer};
 use crate::resp::Reply;
 
 /// A question a Sentinel-aware client asks. `master` is the cluster's name.
@@ -31,6 +32,27 @@ pub enum SentinelCommand {
         /// The cluster's name.
         master: Bytes,
     },
+    /// Whether so many voters are there that one can be elected.
+    CkQuorum {
+        /// The cluster's name.
+        master: Bytes,
+    },
+    /// Hand over to the best standby.
+    Failover {
+        /// The cluster's name.
+        master: Bytes,
+    },
+    /// What one Sentinel asks another of a primary.
+    IsMasterDownByAddr {
+        /// Its host.
+        host: Bytes,
+        /// Its port.
+        port: i64,
+    },
+    /// Scripts that wait to be run.
+    PendingScripts,
+    /// What there is.
+    Help,
     /// This sentinel's id.
     MyId,
     /// PONG.
@@ -72,6 +94,70 @@ pub(super) fn parse_sentinels(_: &'static CommandSpec, args: &[Bytes]) -> Result
     sentinel(SentinelCommand::Sentinels {
         master: arg(args, 2),
     })
+}
+
+pub(super) fn parse_ckquorum(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    sentinel(SentinelCommand::CkQuorum {
+        master: arg(args, 2),
+    })
+}
+
+pub(super) fn parse_failover(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    sentinel(SentinelCommand::Failover {
+        master: arg(args, 2),
+    })
+}
+
+/// The epoch and the run id are a request for a vote, and nobody votes on this way: they are only
+/// looked at as far as Redis refuses them.
+pub(super) fn parse_is_master_down_by_addr(
+    _: &'static CommandSpec,
+    args: &[Bytes],
+) -> Result<Command, Reply> {
+    let number = |index: usize| args.get(index).and_then(|text| parse_integer(text));
+    let (Some(port), Some(_)) = (number(3), number(4)) else {
+        return Err(NOT_AN_INTEGER);
+    };
+    sentinel(SentinelCommand::IsMasterDownByAddr {
+        host: arg(args, 2),
+        port,
+    })
+}
+
+pub(super) fn parse_pending_scripts(
+    _: &'static CommandSpec,
+    _: &[Bytes],
+) -> Result<Command, Reply> {
+    sentinel(SentinelCommand::PendingScripts)
+}
+
+pub(super) fn parse_help(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {
+    sentinel(SentinelCommand::Help)
+}
+
+/// What a Sentinel keeps and here stands elsewhere, or is not kept at all.
+pub(super) fn parse_not_here(spec: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {
+    Err(Reply::error(match spec.name {
+        "sentinel|monitor" | "sentinel|remove" | "sentinel|set" => {
+            "ERR one cluster is watched, its own: members and settings stand in the nodes' \
+             configuration files; change them there and restart the nodes one by one"
+        }
+        "sentinel|config" | "sentinel|debug" => {
+            "ERR settings stand in the nodes' configuration files; change them there and restart the \
+             nodes one by one"
+        }
+        "sentinel|reset" => {
+            "ERR nothing to reset: members stand in the nodes' configuration files, and who is there \
+             is looked at all the time"
+        }
+        "sentinel|flushconfig" => {
+            "ERR nothing to flush: what a node promises is on its disk before it says so"
+        }
+        "sentinel|info-cache" => {
+            "ERR no INFO of other nodes is kept here; send INFO to each of them"
+        }
+        _ => "ERR failures are not simulated here; understudy demo kills real processes",
+    }))
 }
 
 pub(super) fn parse_myid(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {

@@ -23,6 +23,7 @@ use super::gate::{Gate, Serves};
 use super::guard::Guard;
 use super::host::{Host, Seen};
 use super::links::Word;
+use super::outlook::Outlook;
 use super::repair::Repair;
 use super::reports::{ExactLoss, Reports};
 use super::retention::Retention;
@@ -65,6 +66,29 @@ pub enum NodeEvent {
         /// Now.
         new: NodeId,
     },
+    /// This node has won an election.
+    ReignWon(Epoch),
+    /// An epoch was promised that is higher than all before.
+    EpochPromised(Epoch),
+    /// This node takes the primary for down.
+    PrimaryDown(NodeId),
+    /// A majority of voters does.
+    PrimaryAgreedDown(NodeId),
+    /// It was not down, or hands over by its own word.
+    PrimaryUp {
+        /// Who.
+        primary: NodeId,
+        /// A majority had taken it for down.
+        agreed: bool,
+    },
+    /// Another member is reached for the first time.
+    Met(NodeId),
+    /// A member that is not the primary is down.
+    MemberDown(NodeId),
+    /// It is back.
+    MemberUp(NodeId),
+    /// A standby, or this node itself, follows the new primary.
+    Follows(NodeId),
 }
 
 /// A generation of control state.
@@ -91,7 +115,6 @@ struct Driver {
     last_log: LogView,
     /// In which epoch, counted from where, the lag budget ended where.
     last_reach: (Epoch, Lsn, Lsn),
-    last_primary: Option<NodeId>,
     deadline: Micros,
     heard: Heard,
 }
@@ -122,6 +145,7 @@ pub struct Node {
     /// The highest epoch promised, and whether this node reigns in it: moves rarely.
     reign: watch::Sender<(Epoch, bool)>,
     pub(super) events: broadcast::Sender<NodeEvent>,
+    pub(super) outlook: Mutex<Outlook>,
     pub(super) outboxes: BTreeMap<NodeId, mpsc::Sender<Word>>,
     pub(super) orders: mpsc::UnboundedSender<Order>,
     pub(super) acks: watch::Sender<Ack>,
@@ -214,6 +238,8 @@ impl Node {
     }
 
     pub(super) fn new(parts: Parts) -> Node {
+        let members = parts.settings.members.iter();
+        let outlook = Outlook::new(members.map(|m| m.member.id), parts.host.boot_time());
         Node {
             settings: parts.settings,
             host: parts.host,
@@ -228,7 +254,6 @@ impl Node {
                 machine: parts.machine,
                 last_log: LogView::default(),
                 last_reach: (Epoch::ZERO, Lsn::ZERO, Lsn::ZERO),
-                last_primary: None,
                 deadline: Micros::ZERO,
                 heard: Heard::default(),
             }),
@@ -236,7 +261,8 @@ impl Node {
             waiters: Waiters::default(),
             copy_waiters: CopyWaiters::default(),
             reign: watch::Sender::new((Epoch::ZERO, false)),
-            events: broadcast::Sender::new(64),
+            events: broadcast::Sender::new(256),
+            outlook: Mutex::new(outlook),
             outboxes: parts.outboxes,
             orders: parts.orders,
             acks: watch::Sender::new(Ack::default()),
@@ -364,13 +390,15 @@ impl Node {
             driver.machine.handle(now, Input::Log(log));
         }
         for input in inputs {
+            let news = self.outlook_now().hear(self.id(), &input, now.boot);
             driver.machine.handle(now, input);
+            self.tell(news);
         }
         self.measure_lag(&mut driver, now);
         while let Some(output) = driver.machine.poll_output() {
             self.carry_out(output);
         }
-        self.publish(&mut driver);
+        self.publish(&mut driver, now);
         let deadline = driver.machine.poll_deadline();
         // Only when the timer would sleep too long. (It was once woken for every deadline in the
         // past, too, by its own tick: it never slept, and the heartbeats beside it starved.)
@@ -419,6 +447,7 @@ impl Node {
             Output::BeginReign { epoch } => {
                 tracing::info!(%epoch, "this node won; promoting");
                 Stats::add(&self.stats.takeovers, 1);
+                self.tell([NodeEvent::ReignWon(epoch)]);
                 self.order(Order::BeginReign(epoch));
             }
             Output::EndReign {
@@ -433,6 +462,7 @@ impl Node {
                 if let Ok(mut shown) = self.shown.lock() {
                     *shown = (epoch, gate.shown);
                 }
+                self.outlook_now().reign_ended(epoch);
                 self.deposed.store(true, Ordering::Release);
                 let _ = self.events.send(NodeEvent::ReignEnded(epoch));
                 self.order(Order::EndReign(epoch));
@@ -478,7 +508,7 @@ impl Node {
         let _ = self.history.send(News::Report(Box::new(report)));
     }
 
-    fn publish(&self, driver: &mut Driver) {
+    fn publish(&self, driver: &mut Driver, now: Now) {
         let view = driver.machine.view();
         driver.heard.note(&view);
         let following = driver.machine.following();
@@ -520,12 +550,8 @@ impl Node {
             .reign
             .send_if_modified(|old| std::mem::replace(old, reign) != reign);
         self.copy_waiters.moved(&view, reign_moved);
-        if let Some(new) = view.primary
-            && driver.last_primary != Some(new)
-        {
-            let old = driver.last_primary.replace(new);
-            let _ = self.events.send(NodeEvent::PrimaryChanged { old, new });
-        }
+        let news = self.outlook_now().note(&view, now.boot);
+        self.tell(news);
     }
 
     /// The digest of the keyspace and the record after which it is taken; `None` while the

@@ -61,12 +61,15 @@ pub(super) async fn speak(node: Arc<Node>, peer: NodeId, mut words: mpsc::Receiv
                 known = Some(info.process_incarnation);
                 backoff.reset();
                 complained = false;
+                node.linked(peer, true);
                 say_all(&mut words, reader, writer).await;
+                node.linked(peer, false);
                 // Whether the process lives is asked at once: a fresh connect tells.
                 continue;
             }
             Err(Failure::Refused) => {
                 if node.settings.refused_is_dead {
+                    node.refused_by(peer);
                     gone(&node, peer, &mut known);
                 }
             }
@@ -240,6 +243,7 @@ async fn hear_all(
             );
             return;
         }
+        node.heard_from(info.node);
         match control::decode::<Word>(&frame.body) {
             Ok(Word::Machine(envelope)) if envelope.from == info.node => {
                 node.enter([Input::Message(Box::new(envelope))]);

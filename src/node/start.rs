@@ -507,6 +507,7 @@ async fn keep_time(node: &Arc<Node>) {
         let frozen = gap > Micros(node.settings.lease.as_micros() as u64) && gap.0 > 200_000;
         let stalled = node.store.log().stalled_for();
         room.look(node, now);
+        node.look_around();
         let health = if frozen {
             Some(format!("this process stood still for {} ms", gap.as_ms()))
         } else if stalled > node.settings.stall && node.view().successor.is_some() {

@@ -54,6 +54,7 @@ pub use guard::Guard;
 pub use lag::Lag;
 pub use machine::{Ack, Input, LogView, Machine, Now, Output};
 pub use message::{Ballot, Beat, BeatAnswer, Envelope, LogPos, Message, Refusal, SeenBeat};
+pub use reign::HANDOVER_PATIENCE;
 pub use report::{Cause, LossBound, Report};
 pub use rule::{RecordedRule, Rule, RuleId, Voter};
 pub use view::{ModeState, StandbyView, Standing, View};

@@ -11,7 +11,7 @@ use super::rule::{RecordedRule, Rule, RuleId, Voter};
 use crate::units::{Epoch, Lsn, Micros, NodeId};
 
 /// How long a switchover may pause writes before it is called off.
-const HANDOVER_PATIENCE: Micros = Micros::from_ms(5_000);
+pub const HANDOVER_PATIENCE: Micros = Micros::from_ms(5_000);
 
 /// A primary's cursors for one standby: `synced` and `applied` never pass `received`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

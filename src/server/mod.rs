@@ -25,6 +25,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::node::{Node, NodeEvent, Stats};
 use clients::Clients;
@@ -125,18 +126,28 @@ pub async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// Tells subscribers what Sentinel would tell them.
 async fn announce(server: Arc<Server>) {
-    let mut events = server.node.events();
+    let node = &server.node;
+    let mut events = node.events();
+    // The primary of the last news, and the one before.
+    let (mut primary, mut old) = (node.outlook().primary, None);
     loop {
-        match events.recv().await {
-            Ok(NodeEvent::PrimaryChanged { old, new }) => {
-                let (channel, message) = sentinel::switch_message(&server.node, old, new);
-                server
-                    .pubsub
-                    .publish(channel.as_bytes(), message.as_bytes());
+        let event = match events.recv().await {
+            Ok(event) => event,
+            // More came than are kept: what counts is who is primary now.
+            Err(RecvError::Lagged(_)) => {
+                match node.outlook().primary.filter(|id| Some(*id) != primary) {
+                    Some(new) => NodeEvent::PrimaryChanged { old: primary, new },
+                    None => continue,
+                }
             }
-            Ok(_) => {}
-            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
-            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+            Err(RecvError::Closed) => return,
+        };
+        for (channel, message) in sentinel::published(node, &event, primary, old) {
+            let (channel, message) = (channel.as_bytes(), message.as_bytes());
+            server.pubsub.publish(channel, message);
+        }
+        if let NodeEvent::PrimaryChanged { new, .. } = event {
+            (old, primary) = (primary, Some(new));
         }
     }
 }

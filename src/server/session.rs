@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Server;
@@ -14,11 +14,12 @@ use super::clients::Client;
 use super::hold::Hold;
 use super::pubsub::{Message, Subscriptions};
 use super::receipt::{Blocked, Durability, Need};
+use super::sentinel::{self, Ordered};
 use super::session_commands;
 use super::transaction::Transaction;
 use crate::command::{
-    ClientCommand, Command, CommandSpec, KeyCommand, ReplyMode, SessionCommand, TransactionCommand,
-    find_spec,
+    ClientCommand, Command, CommandSpec, KeyCommand, ReplyMode, SentinelCommand, SessionCommand,
+    TransactionCommand, find_spec,
 };
 use crate::keyspace::is_reserved;
 use crate::node::{
@@ -50,7 +51,11 @@ const RESERVED: Reply =
 const DISK_FULL: &str = "MISCONF the disk of this node is full; nothing was written, reads go on. \
     Make room on the disk that holds data_dir (or enlarge it), and writes go on by themselves";
 
-/// How long a connection outlives the reign it was served under.
+/// How long a connection answers after the reign that it belonged to: what is on its way then is told
+/// that it was refused.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// How long it is kept open after that for the client to read the answers.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What a connection is told to do after a command.
@@ -141,6 +146,8 @@ pub(super) struct Session<'a> {
     /// The reign under which this connection was served. When it is over the connection is, too:
     /// its client would go on taking this node for the primary.
     pub(super) reign: Option<Epoch>,
+    /// The reign under which it was opened: the same, unless it asks what one asks a Sentinel.
+    opened_under: Option<Epoch>,
     /// That reign is over: until when the connection still answers.
     pub(super) lame_until: Option<Instant>,
     pub(super) todo: VecDeque<Result<Command, Mistake>>,
@@ -169,6 +176,8 @@ pub(super) struct Session<'a> {
     hold: Hold,
     /// Since when the command at the front cannot be executed.
     blocked_since: Option<Instant>,
+    /// Another node's answer to the command that was executed last: nothing is executed before.
+    awaited: Option<oneshot::Receiver<Reply>>,
     closing: bool,
 }
 
@@ -183,6 +192,7 @@ where
         return;
     }
     let end = client.end.clone();
+    let gate = server.node.gate_now();
     let mut session = Session {
         server,
         client,
@@ -190,6 +200,7 @@ where
         subscriptions: Subscriptions::default(),
         last_write: Lsn::ZERO,
         reign: None,
+        opened_under: gate.is_primary().then_some(gate.epoch),
         lame_until: None,
         todo: VecDeque::new(),
         transaction: None,
@@ -205,6 +216,7 @@ where
         unparsed: false,
         hold: Hold::default(),
         blocked_since: None,
+        awaited: None,
         closing: false,
     };
     tokio::select! {
@@ -269,6 +281,15 @@ async fn next_line(
     }
 }
 
+/// The answer that is awaited.
+async fn answered(awaited: &mut Option<oneshot::Receiver<Reply>>) -> Reply {
+    let lost = Reply::error("ERR the order was lost; ask again");
+    match awaited {
+        Some(answer) => answer.await.unwrap_or(lost),
+        None => std::future::pending().await,
+    }
+}
+
 /// The receiver again once a reign has begun or ended; `None` when there is no more to come.
 async fn moved<T>(mut watched: watch::Receiver<T>) -> Option<watch::Receiver<T>> {
     watched.changed().await.ok()?;
@@ -307,8 +328,8 @@ impl Session<'_> {
             }
             let idle = self.todo.is_empty();
             self.client.measure(buffer.len(), self.hold.bytes());
-            if self.closing && idle && self.hold.is_empty() {
-                return stream.shutdown().await;
+            if self.closing && idle && self.hold.is_empty() && self.awaited.is_none() {
+                return self.take_leave(stream).await;
             }
             if idle && self.unparsed {
                 continue;
@@ -340,6 +361,10 @@ impl Session<'_> {
                     Some(reign) => reign_moves.set(moved(reign)),
                     None => return Ok(()),
                 },
+                reply = answered(&mut self.awaited), if self.awaited.is_some() => {
+                    self.awaited = None;
+                    self.answer(&reply);
+                }
                 () = &mut timer, if armed.is_some() => armed = None,
                 message = messages.recv(), if self.subscriptions.len() > 0 => {
                     self.on_message(message)?;
@@ -349,6 +374,28 @@ impl Session<'_> {
                     Err(_) => return Err(std::io::Error::other("the monitor is too slow")),
                 },
             }
+        }
+    }
+
+    /// Ends the connection. Were it closed on requests that were not read yet, the answers still on
+    /// their way would be lost with it: a client that is let go, and not by its own wish, is told the
+    /// end, and what it sends meanwhile is read and forgotten. (None of it is carried out.)
+    async fn take_leave<S>(&mut self, stream: &mut S) -> std::io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        stream.shutdown().await?;
+        let Some(since) = self.lame_until else {
+            return Ok(());
+        };
+        let forget = async {
+            let mut forgotten = [0; 4096];
+            while stream.read(&mut forgotten).await? > 0 {}
+            Ok(())
+        };
+        tokio::select! {
+            gone = forget => gone,
+            () = tokio::time::sleep_until(since + GRACE) => Ok(()),
         }
     }
 
@@ -462,14 +509,16 @@ impl Session<'_> {
     }
 
     /// What waits to be executed, and what still comes, is refused, so that the client asks again
-    /// who the primary is. The connection is closed a moment later and not at once: closing on a
-    /// request that was not read yet would take answers already sent with it.
+    /// who the primary is. The connection is closed a moment later and not at once, so that most of
+    /// what is on its way is answered, too. One that has asked nothing yet is closed as well, as
+    /// Sentinel has it done: a client's pool keeps such connections, and would be told READONLY by each
+    /// of them, or read what is old.
     fn end_with_reign(&mut self) {
         let gate = self.server.node.gate_now();
         let over = |reign: Epoch| !gate.is_primary() || gate.epoch != reign;
-        if self.reign.is_some_and(over) {
-            self.reign = None;
-            self.lame_until = Some(Instant::now() + GRACE);
+        if self.reign.or(self.opened_under).is_some_and(over) {
+            (self.reign, self.opened_under) = (None, None);
+            self.lame_until = Some(Instant::now() + LINGER);
             self.blocked_since = None;
         }
         if self.lame_until.is_some_and(|until| until <= Instant::now()) {
@@ -477,28 +526,37 @@ impl Session<'_> {
         }
     }
 
-    /// A client that was told that this node is the primary goes by it until it hears otherwise: its
-    /// connection ends with the reign, too. (It might read here what the next reign has changed.)
-    pub(super) fn was_told_the_role(&mut self) {
+    /// It asks what one asks a Sentinel: who is primary, and to be told when that changes. It goes on
+    /// when a reign ends, or nobody would be told.
+    pub(super) fn asks_a_sentinel(&mut self) {
+        self.opened_under = None;
+    }
+
+    /// A client that was told that this node is the primary, or listens here to what others publish,
+    /// goes by it until it hears otherwise: its connection ends with the reign, too. (It might read
+    /// here what the next reign has changed, and would wait here for what is published there.)
+    pub(super) fn takes_it_for_primary(&mut self) {
         let gate = self.server.node.gate_now();
         if gate.is_primary() {
             self.reign = Some(gate.epoch);
         }
     }
 
-    /// Refuses what a client asks of a primary that is none any more.
-    fn refuse_as_deposed(&mut self) {
+    /// Refuses what a client asks of a node that is not the primary, and does not serve reads either.
+    fn refuse_batch(&mut self, reads: &Reply) {
         let writes: Vec<bool> = self.batch().map(KeyCommand::is_write).collect();
         for write in writes {
             self.todo.pop_front();
-            let reply = if write { READONLY } else { DEPOSED };
-            self.answer(&reply);
+            let reply = if write { &READONLY } else { reads };
+            self.answer(reply);
         }
     }
 
     /// Executes what can be executed now, in order.
     fn execute(&mut self) {
-        while let Some(front) = self.todo.front() {
+        while self.awaited.is_none()
+            && let Some(front) = self.todo.front()
+        {
             if self.server.pause.is_on()
                 && let Some(until) = self.is_paused(front)
             {
@@ -521,6 +579,18 @@ impl Session<'_> {
                 Ok(Command::Keys(_)) => self.execute_keys(),
                 Ok(Command::Session(SessionCommand::Transaction(_))) => self.transact(),
                 Ok(Command::Session(SessionCommand::Wait(_))) => self.wait_for_copies(),
+                Ok(Command::Session(SessionCommand::Sentinel(SentinelCommand::Failover {
+                    master,
+                }))) => {
+                    let ordered = sentinel::order(self.server, master);
+                    self.todo.pop_front();
+                    self.asks_a_sentinel();
+                    match ordered {
+                        Ordered::Now(reply) => self.answer(&reply),
+                        Ordered::Later(answer) => self.awaited = Some(answer),
+                    }
+                    Ok(())
+                }
                 Ok(Command::Session(_)) => {
                     let Some(Ok(Command::Session(command))) = self.todo.pop_front() else {
                         return;
@@ -619,20 +689,26 @@ impl Session<'_> {
     /// Executes the key commands at the front.
     fn execute_keys(&mut self) -> Result<(), Cannot> {
         if self.lame_until.is_some() {
-            self.refuse_as_deposed();
+            self.refuse_batch(&DEPOSED);
             return Ok(());
         }
         let gate = self.server.node.gate_now();
-        let way = self.way(&gate)?;
-        if self.read_after.is_some() {
+        let way = self.way(&gate);
+        if way.is_ok() && self.read_after.is_some() {
             self.reads_after()?;
         }
         match way {
-            Way::Primary => self.execute_as_primary(&gate),
-            Way::Standby => {
+            Ok(Way::Primary) => self.execute_as_primary(&gate),
+            Ok(Way::Standby) => {
                 self.execute_as_standby();
                 Ok(())
             }
+            // As Redis has it: that it takes no writes comes first, and clients know what to do then.
+            Err(Cannot::RefuseAll(why)) if gate.serves == Serves::Unsure => {
+                self.refuse_batch(&Reply::error(why));
+                Ok(())
+            }
+            Err(cannot) => Err(cannot),
         }
     }
 
@@ -640,6 +716,9 @@ impl Session<'_> {
     /// does not answer it is taken for dead.
     fn is_paused(&self, front: &Result<Command, Mistake>) -> Option<Instant> {
         use SessionCommand as S;
+        if self.lame_until.is_some() {
+            return None;
+        }
         let writes = match front {
             Ok(Command::Session(
                 S::Ping { .. }

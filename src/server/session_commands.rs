@@ -69,11 +69,14 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: SessionCommand) -> Re
             Reply::Verbatim(*b"txt", Bytes::from(text))
         }
         SessionCommand::Role => {
-            session.was_told_the_role();
+            session.takes_it_for_primary();
             info::role(session.server)
         }
         SessionCommand::ConfigGet { patterns } => config_get(session, &patterns),
-        SessionCommand::Sentinel(command) => sentinel::answer(session.server, &command),
+        SessionCommand::Sentinel(command) => {
+            session.asks_a_sentinel();
+            sentinel::answer(session.server, &command)
+        }
         SessionCommand::Reset => {
             session.reset();
             Reply::Simple("RESET".into())
@@ -122,6 +125,11 @@ fn ping(session: &Session<'_>, message: Option<Bytes>) -> Reply {
 fn subscribe(session: &mut Session<'_>, pattern: bool, add: bool, names: Vec<Bytes>) -> After {
     let server = session.server;
     let answers = if add {
+        if names.iter().all(|name| sentinel::is_news(name, pattern)) {
+            session.asks_a_sentinel();
+        } else {
+            session.takes_it_for_primary();
+        }
         session.subscriptions.add(&server.pubsub, pattern, names)
     } else {
         session.subscriptions.remove(&server.pubsub, pattern, names)

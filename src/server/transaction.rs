@@ -7,7 +7,9 @@ use tokio::time::Instant;
 
 use super::session::{Cannot, DEPOSED, Mistake, READONLY, REPAIRED, Session, Way, Weight};
 use super::session_commands;
-use crate::command::{ClientCommand, Command, KeyCommand, SessionCommand, TransactionCommand};
+use crate::command::{
+    ClientCommand, Command, KeyCommand, SentinelCommand, SessionCommand, TransactionCommand,
+};
 use crate::node::{Outcome, Serves, Stats, Transacted};
 use crate::resp::Reply;
 
@@ -71,7 +73,9 @@ impl Session<'_> {
                 | S::Unsubscribe { .. }
                 | S::PUnsubscribe { .. }
                 // It is EXEC that has one, and it comes before MULTI.
-                | S::Client(ClientCommand::RequestId { .. }),
+                | S::Client(ClientCommand::RequestId { .. })
+                // It may have to wait for another node.
+                | S::Sentinel(SentinelCommand::Failover { .. }),
             )) => Some(NOT_HERE),
             _ if transaction.queue.len() >= MOST => Some(TOO_MANY),
             _ => None,

@@ -8,6 +8,8 @@
 // Each test binary compiles this file and uses a part of it.
 #![allow(dead_code)]
 
+pub mod wire;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,124 @@
+//! SENTINEL FAILOVER: a switchover to the best standby, as HTTP and the command line order it.
+//!
+//! As with Sentinel, `OK` says that it has begun; `+switch-master` says that it is done. Whoever may
+//! write here may order it: it costs clients less than a FLUSHALL.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use super::super::Server;
+use super::{NO_IDEA, UNKNOWN, host_port, is_name};
+use crate::node::{Node, NodeEvent};
+use crate::replica::Input;
+use crate::resp::{Reply, ReplyLimits, ReplyParser, encode_request};
+
+const IN_PROGRESS: Reply = Reply::error("INPROG Failover already in progress");
+const NO_REPLICA: Reply = Reply::error("NOGOODSLAVE No suitable replica to promote");
+
+/// How long the primary has for its answer to an order that was passed on.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What comes of an order.
+pub(in crate::server) enum Ordered {
+    /// This.
+    Now(Reply),
+    /// The primary's answer.
+    Later(oneshot::Receiver<Reply>),
+}
+
+/// Orders it here, or passes the order on to the primary.
+pub(in crate::server) fn order(server: &Server, master: &Bytes) -> Ordered {
+    let node = &server.node;
+    if !is_name(node, master) {
+        return Ordered::Now(UNKNOWN);
+    }
+    let gate = node.gate_now();
+    if gate.is_primary() {
+        return Ordered::Now(begin(node));
+    }
+    let Some(primary) = node.outlook().primary else {
+        return Ordered::Now(NO_IDEA);
+    };
+    let believed = gate.primary == Some(primary) && !gate.suspected;
+    let Some(member) = node.settings.member(primary).filter(|_| believed) else {
+        return Ordered::Now(IN_PROGRESS);
+    };
+    let (addr, name) = (member.client_addr.clone(), master.clone());
+    let (answer, answered) = oneshot::channel();
+    node.host.spawn(Box::pin(async move {
+        let passed = tokio::time::timeout(PATIENCE, pass_on(&addr, &name)).await;
+        let why = match passed {
+            Ok(Ok(reply)) => {
+                // A client that went away meanwhile wants no answer.
+                let _ = answer.send(reply);
+                return;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {PATIENCE:?}"),
+        };
+        let text =
+            format!("ERR the primary at {addr} did not take the order: {why}; ask it yourself");
+        let _ = answer.send(Reply::Error(text.into()));
+    }));
+    Ordered::Later(answered)
+}
+
+fn begin(node: &Node) -> Reply {
+    let view = node.view();
+    if view.paused || !view.serving {
+        return IN_PROGRESS;
+    }
+    if view.successor.is_none() {
+        return NO_REPLICA;
+    }
+    let mut events = node.events();
+    node.enter([Input::Switchover(None)]);
+    while let Ok(event) = events.try_recv() {
+        if let NodeEvent::SwitchoverFailed(why) = event {
+            tracing::warn!("SENTINEL FAILOVER: {why}");
+            return NO_REPLICA;
+        }
+    }
+    Reply::OK
+}
+
+/// Asks who it is first: two nodes that each take the other for the primary would pass one order
+/// between them for ever.
+async fn pass_on(addr: &str, name: &Bytes) -> std::io::Result<Reply> {
+    let (host, port) = host_port(addr);
+    let port: u16 = port.parse().map_err(std::io::Error::other)?;
+    let mut stream = TcpStream::connect((host.as_str(), port)).await?;
+    let mut buffer = BytesMut::new();
+    let role = ask(&mut stream, &mut buffer, &[b"ROLE"]).await?;
+    let is_primary = matches!(&role, Reply::Array(fields)
+        if matches!(fields.first(), Some(Reply::Bulk(role)) if role == "master"));
+    if !is_primary {
+        return Ok(IN_PROGRESS);
+    }
+    ask(&mut stream, &mut buffer, &[b"SENTINEL", b"FAILOVER", name]).await
+}
+
+async fn ask(
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+    words: &[&[u8]],
+) -> std::io::Result<Reply> {
+    let mut request = BytesMut::new();
+    encode_request(words, &mut request);
+    stream.write_all(&request).await?;
+    let mut parser = ReplyParser::new(ReplyLimits::default());
+    loop {
+        match parser.parse(buffer) {
+            Ok(Some(reply)) => return Ok(reply),
+            Ok(None) => {}
+            Err(error) => return Err(std::io::Error::other(error.to_string())),
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
