@@ -238,6 +238,13 @@ pub enum KeyCommand {
         /// The keys.
         keys: Vec<Bytes>,
     },
+    /// DELIFEQ (as in Valkey 9.0).
+    DelIfEqual {
+        /// The key.
+        key: Bytes,
+        /// The value that it must have.
+        value: Bytes,
+    },
     /// EXISTS; a key named twice counts twice.
     Exists {
         /// The keys.
@@ -304,6 +311,7 @@ impl KeyCommand {
             | K::IncrBy { .. }
             | K::IncrByFloat { .. }
             | K::Del { .. }
+            | K::DelIfEqual { .. }
             | K::Rename(_)
             | K::Copy(_)
             | K::Expire(_)
@@ -335,6 +343,7 @@ impl KeyCommand {
         match self {
             K::Get { key }
             | K::GetDel { key }
+            | K::DelIfEqual { key, .. }
             | K::Append { key, .. }
             | K::StrLen { key }
             | K::GetRange { key, .. }

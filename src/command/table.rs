@@ -3,7 +3,8 @@
 //! Promise: name, arity, flags, key positions and categories of each row are those that Redis
 //! 7.0.15 reports for the command (its rows were written from `COMMAND INFO`), so that clients
 //! which route or check by them behave as with Redis. A command that is not here does not exist.
-//! The rows of SENTINEL and CLIENT SETINFO follow the manuals of Redis Sentinel and Redis 7.2.
+//! The rows of SENTINEL and CLIENT SETINFO follow the manuals of Redis Sentinel and Redis 7.2, that of
+//! DELIFEQ follows Valkey 9.0.
 
 use std::sync::LazyLock;
 
@@ -109,7 +110,7 @@ fn bucket_of(name: &[u8]) -> usize {
 }
 
 #[rustfmt::skip]
-static COMMANDS: [CommandSpec; 98] = [
+static COMMANDS: [CommandSpec; 99] = [
     CommandSpec {
         name: "append", arity: 3, flags: "write denyoom fast",
         keys: (1, 1, 1), key_flags: "RW insert",
@@ -305,6 +306,13 @@ static COMMANDS: [CommandSpec; 98] = [
         categories: "@keyspace @write @slow", tips: "request_policy:multi_shard response_policy:agg_sum",
         group: "generic", since: "1.0.0", summary: "Delete a key",
         parse: generic::parse_del,
+    },
+    CommandSpec {
+        name: "delifeq", arity: 3, flags: "write",
+        keys: (1, 1, 1), key_flags: "RM access delete",
+        categories: "@write @string @slow", tips: "",
+        group: "string", since: "9.0.0", summary: "Delete key if value matches string.",
+        parse: set::parse_delifeq,
     },
     CommandSpec {
         name: "discard", arity: 1, flags: "noscript loading stale fast allow_busy",

@@ -84,6 +84,7 @@ impl<'a> Planner<'a> {
             KeyCommand::IncrBy { key, by } => self.increment(key, *by),
             KeyCommand::IncrByFloat { key, by } => self.increment_float(key, *by),
             KeyCommand::Del { keys } => self.delete(keys),
+            KeyCommand::DelIfEqual { key, value } => self.delete_if_equal(key, value),
             KeyCommand::Exists { keys } | KeyCommand::Touch { keys } => {
                 count(keys.iter().filter(|key| self.find(key).is_some()).count())
             }
