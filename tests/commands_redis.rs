@@ -117,7 +117,7 @@ const BITS: [&str; 13] = [
 const FIELDS: [&str; 14] = [
     "u1", "u8", "i8", "i16", "i5", "u7", "u63", "i64", "u64", "i65", "u0", "x8", "i", "U8",
 ];
-const NAMES: [&str; 59] = [
+const NAMES: [&str; 62] = [
     "SET",
     "SET",
     "SET",
@@ -177,6 +177,9 @@ const NAMES: [&str; 59] = [
     "RENAME",
     "RENAMENX",
     "COPY",
+    "DUMP",
+    "DUMP",
+    "RESTORE",
 ];
 
 /// A command: mostly right, often with odd arguments, sometimes with the wrong number of them.
@@ -327,6 +330,19 @@ fn random_command(random: &mut Random) -> Vec<String> {
                 }
             }
         }
+        // What payloads hold is compared by a test of its own.
+        "RESTORE" => {
+            add(&mut args, random.pick(&KEYS));
+            add(&mut args, random.pick(&["0", "100000", "-1", "x", ""]));
+            add(&mut args, random.pick(&VALUES));
+            for _ in 0..random.below(4) {
+                let option = random.pick(&["REPLACE", "absttl", "IDLETIME", "freq", "x"]);
+                add(&mut args, option);
+                if matches!(option, "IDLETIME" | "freq") && random.below(8) > 0 {
+                    add(&mut args, random.pick(&["0", "255", "256", "-1", "x"]));
+                }
+            }
+        }
         "KEYS" => add(&mut args, random.pick(&PATTERNS)),
         "SCAN" => {
             add(
@@ -429,10 +445,19 @@ fn same(name: &str, args: &[String], theirs: &Reply, ours: &Reply) -> bool {
             let slack = if name.starts_with('P') { 20_000 } else { 20 };
             (a < &0) == (b < &0) && a.abs_diff(*b) <= slack
         }
+        ("DUMP", Reply::Bulk(a), Reply::Bulk(b)) => a == b || restored(a) == restored(b),
         // Which key comes at random is checked by its unit test; here, whether one comes.
         ("RANDOMKEY", Reply::Bulk(_), Reply::Bulk(_)) if args.len() == 1 => true,
         _ => encoded(theirs) == encoded(ours),
     }
+}
+
+/// What a payload holds.
+fn restored(payload: &[u8]) -> Reply {
+    let (mut keyspace, mut lsn) = (Keyspace::new(HashSeed::new([1, 2])), Lsn::ZERO);
+    let mut run = |args: &[&[u8]]| ours(&mut keyspace, &mut lsn, args, Millis(1000));
+    assert_eq!(run(&[b"RESTORE", b"k", b"0", payload]), Reply::OK);
+    run(&[b"GET", b"k"])
 }
 
 fn wall_clock() -> Millis {
@@ -472,6 +497,118 @@ fn replies_are_those_of_redis() {
             "seed {seed}, round {round}: {args:?}\nRedis: {theirs:?}\nours:  {ours:?}"
         );
     }
+}
+
+/// Values of every kind that a payload knows: numbers, what repeats itself, what does not.
+fn random_value(random: &mut Random) -> Vec<u8> {
+    let most = [12, 30, 100, 1000, 30_000][random.below(5)];
+    let length = random.below(most);
+    match random.below(6) {
+        0 => random.pick(&VALUES).as_bytes().to_vec(),
+        1 => {
+            let number = random.next() as i64 >> random.below(64);
+            number.to_string().into_bytes()
+        }
+        2 => (0..length).map(|_| random.next() as u8).collect(),
+        3 => (0..length).map(|_| b"ab"[random.below(2)]).collect(),
+        4 => vec![b'x'; length],
+        _ => {
+            let mut value: Vec<u8> = (0..20).map(|_| random.next() as u8).collect();
+            while value.len() < length {
+                let from = random.below(value.len());
+                let upto = (from + random.below(300)).min(value.len());
+                value.extend_from_within(from..upto);
+                value.push(random.next() as u8);
+            }
+            value
+        }
+    }
+}
+
+/// With version and checksum, whatever it says.
+fn sealed(mut payload: Vec<u8>, version: u16) -> Vec<u8> {
+    payload.extend_from_slice(&version.to_le_bytes());
+    let checksum = crc::Crc::<u64>::new(&crc::CRC_64_REDIS).checksum(&payload);
+    payload.extend_from_slice(&checksum.to_le_bytes());
+    payload
+}
+
+/// DUMP gives the same bytes, each server restores the other's, and damage is judged alike.
+#[test]
+fn payloads_go_from_each_server_into_the_other() {
+    let Some(redis) = Redis::start() else {
+        eprintln!("SKIPPED: no redis-server on PATH, payloads were compared with nothing");
+        return;
+    };
+    let seed = from_environment("COMMANDS_SEED", 0x5eed);
+    let rounds = from_environment("COMMANDS_COUNT", 8000) / 4;
+    eprintln!("COMMANDS_SEED={seed} COMMANDS_COUNT={}", rounds * 4);
+    let mut random = Random(seed | 1);
+    let mut keyspace = Keyspace::new(HashSeed::new([1, 2]));
+    let mut lsn = Lsn::ZERO;
+    let (mut stream, mut parser) = (redis.connect(), ReplyParser::default());
+    let mut both = |args: &[&[u8]]| {
+        let theirs = ask(&mut stream, &mut parser, args);
+        (theirs, ours(&mut keyspace, &mut lsn, args, wall_clock()))
+    };
+    let (mut packed, mut others, mut damaged, mut accepted) = (0, 0, 0, 0);
+    for round in 0..rounds {
+        let what = format!("seed {seed}, round {round}");
+        let value = random_value(&mut random);
+        let set = both(&[b"SET", b"k", &value]);
+        assert_eq!(set, (Reply::OK, Reply::OK), "{what}");
+        let (Reply::Bulk(theirs), Reply::Bulk(ours)) = both(&[b"DUMP", b"k"]) else {
+            panic!("{what}: DUMP gives a payload");
+        };
+        packed += usize::from(ours.starts_with(b"\x00\xc3"));
+        others += usize::from(theirs != ours);
+        for payload in [&theirs, &ours] {
+            let mut args: Vec<&[u8]> = vec![b"RESTORE", b"k", b"0", payload, b"REPLACE"];
+            let absolute = random.below(2) == 0;
+            let ttl = if absolute {
+                args.push(b"ABSTTL");
+                random.pick(&["0", "1", "4102444800000"])
+            } else {
+                random.pick(&["0", "500000", "9223372036854775807"])
+            };
+            args[2] = ttl.as_bytes();
+            assert_eq!(both(&args), (Reply::OK, Reply::OK), "{what}: {args:?}");
+            let held = match ttl {
+                // Long ago, the second by its overflow.
+                "1" | "9223372036854775807" => Reply::Null,
+                _ => Reply::Bulk(Bytes::from(value.clone())),
+            };
+            assert_eq!(both(&[b"GET", b"k"]), (held.clone(), held), "{what}");
+            let (a, b) = both(&[b"PTTL", b"k"]);
+            assert!(same("PTTL", &[], &a, &b), "{what}: {a:?} {b:?}");
+        }
+        // Damage behind the type, under a good checksum.
+        let mut body = ours[..ours.len() - 10].to_vec();
+        for _ in 0..random.below(3) {
+            let at = 1 + random.below(body.len() - 1);
+            body[at] = [random.next() as u8, 0x80, 0x81, 0xc3, 0xc4, 0xff][random.below(6)];
+        }
+        if random.below(4) == 0 {
+            body.truncate(1 + random.below(body.len()));
+        }
+        // Redis reads behind such a payload's end.
+        if body.starts_with(b"\x00\xc3\x00") {
+            continue;
+        }
+        let payload = sealed(body, random.below(12) as u16);
+        let (theirs, ours) = both(&[b"RESTORE", b"k", b"0", &payload, b"REPLACE"]);
+        assert_eq!(theirs, ours, "{what}: {payload:?}");
+        damaged += usize::from(ours != Reply::OK);
+        accepted += usize::from(ours == Reply::OK);
+        let (theirs, ours) = both(&[b"GET", b"k"]);
+        assert_eq!(theirs, ours, "{what}: {payload:?}");
+    }
+    eprintln!("{packed} packed, {others} by another table, {damaged} refused, {accepted} accepted");
+    assert!(
+        packed > rounds as usize / 5 && others * 100 <= packed,
+        "{packed} packed, {others} of them differently"
+    );
+    assert!(damaged > 0 && accepted > 0, "{damaged}, {accepted}");
 }
 
 /// What is refused before a key is looked at, and the session commands' errors.

@@ -12,6 +12,7 @@ mod args;
 mod bitmap;
 mod client;
 mod describe;
+mod dump;
 mod expire;
 mod generic;
 mod glob;
@@ -26,10 +27,12 @@ mod transaction;
 
 use bytes::Bytes;
 
+pub(crate) use args::NOT_AN_INTEGER;
 pub use args::{MAX_STRING_BYTES, invalid_expire_time, parse_integer};
 pub use bitmap::{BitOp, BitRange, BitSearch, FieldAction, FieldOp, FieldType, Overflow};
 pub use client::{ClientCommand, ClientKind};
 pub use describe::{CommandQuery, ListFilter};
+pub use dump::RestoreCommand;
 pub use expire::{ExpireCommand, ExpireCondition, TtlForm};
 pub use generic::{CopyCommand, RenameCommand, ScanCommand};
 pub use glob::glob_matches;
@@ -259,6 +262,13 @@ pub enum KeyCommand {
     Rename(RenameCommand),
     /// COPY.
     Copy(CopyCommand),
+    /// DUMP.
+    Dump {
+        /// The key.
+        key: Bytes,
+    },
+    /// RESTORE.
+    Restore(RestoreCommand),
     /// EXPIRE, PEXPIRE, EXPIREAT and PEXPIREAT.
     Expire(ExpireCommand),
     /// TTL, PTTL, EXPIRETIME and PEXPIRETIME.
@@ -314,6 +324,7 @@ impl KeyCommand {
             | K::DelIfEqual { .. }
             | K::Rename(_)
             | K::Copy(_)
+            | K::Restore(_)
             | K::Expire(_)
             | K::Persist { .. } => true,
             K::DbSize
@@ -328,6 +339,7 @@ impl KeyCommand {
             | K::BitField { .. }
             | K::Exists { .. }
             | K::Touch { .. }
+            | K::Dump { .. }
             | K::Ttl { .. }
             | K::Type { .. }
             | K::Keys { .. }
@@ -343,6 +355,7 @@ impl KeyCommand {
         match self {
             K::Get { key }
             | K::GetDel { key }
+            | K::Dump { key }
             | K::DelIfEqual { key, .. }
             | K::Append { key, .. }
             | K::StrLen { key }
@@ -358,6 +371,7 @@ impl KeyCommand {
             | K::Type { key } => one = Some(key),
             K::Set(set) => one = Some(&set.key),
             K::GetEx(get) => one = Some(&get.key),
+            K::Restore(restore) => one = Some(&restore.key),
             K::Expire(expire) => one = Some(&expire.key),
             K::BitCount(search) | K::BitPos(search) => one = Some(&search.key),
             K::Lcs(lcs) => (one, other) = (Some(&lcs.keys[0]), Some(&lcs.keys[1])),

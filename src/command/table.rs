@@ -11,8 +11,8 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 
 use super::{
-    Command, bitmap, client, describe, expire, generic, parse_container, pubsub, sentinel, session,
-    set, string, transaction,
+    Command, bitmap, client, describe, dump, expire, generic, parse_container, pubsub, sentinel,
+    session, set, string, transaction,
 };
 use crate::resp::Reply;
 
@@ -110,7 +110,7 @@ fn bucket_of(name: &[u8]) -> usize {
 }
 
 #[rustfmt::skip]
-static COMMANDS: [CommandSpec; 99] = [
+static COMMANDS: [CommandSpec; 101] = [
     CommandSpec {
         name: "append", arity: 3, flags: "write denyoom fast",
         keys: (1, 1, 1), key_flags: "RW insert",
@@ -320,6 +320,13 @@ static COMMANDS: [CommandSpec; 99] = [
         categories: "@fast @transaction", tips: "",
         group: "transactions", since: "2.0.0", summary: "Discard all commands issued after MULTI",
         parse: transaction::parse_discard,
+    },
+    CommandSpec {
+        name: "dump", arity: 2, flags: "readonly",
+        keys: (1, 1, 1), key_flags: "RO access",
+        categories: "@keyspace @read @slow", tips: "nondeterministic_output",
+        group: "generic", since: "2.6.0", summary: "Return a serialized version of the value stored at the specified key.",
+        parse: dump::parse_dump,
     },
     CommandSpec {
         name: "echo", arity: 2, flags: "loading stale fast",
@@ -600,6 +607,13 @@ static COMMANDS: [CommandSpec; 99] = [
         categories: "@fast @connection", tips: "",
         group: "connection", since: "6.2.0", summary: "Reset the connection",
         parse: session::parse_reset,
+    },
+    CommandSpec {
+        name: "restore", arity: -4, flags: "write denyoom",
+        keys: (1, 1, 1), key_flags: "OW update",
+        categories: "@keyspace @write @slow @dangerous", tips: "",
+        group: "generic", since: "2.6.0", summary: "Create a key using the provided serialized value, previously obtained using DUMP.",
+        parse: dump::parse_restore,
     },
     CommandSpec {
         name: "role", arity: 1, flags: "noscript loading stale fast",

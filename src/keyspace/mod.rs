@@ -16,6 +16,7 @@
 
 mod apply;
 mod digest;
+mod dump;
 mod effects;
 mod entry;
 mod expiry;

@@ -6,6 +6,7 @@
 
 mod bitmap;
 mod counters;
+mod dump;
 mod generic;
 mod lcs;
 mod set;
@@ -90,6 +91,8 @@ impl<'a> Planner<'a> {
             }
             KeyCommand::Rename(rename) => self.rename(rename),
             KeyCommand::Copy(copy) => self.copy(copy),
+            KeyCommand::Dump { key } => self.dump(key),
+            KeyCommand::Restore(restore) => self.restore(restore),
             KeyCommand::Expire(expire) => self.expire(expire),
             KeyCommand::Ttl { key, form } => self.ttl(key, *form),
             KeyCommand::Persist { key } => self.persist(key),
