@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use reference::{Random, Redis, ask, encoded, from_environment};
-use understudy::command::{Command, KeyCommand, SessionCommand};
+use understudy::command::{Command, CommandSpec, KeyCommand, SessionCommand, lookup};
 use understudy::keyspace::{HashSeed, Keyspace};
 use understudy::resp::{Limits, Reply, ReplyParser, Request, RequestParser, encode_request};
 use understudy::units::{Lsn, Millis};
@@ -611,6 +611,88 @@ fn payloads_go_from_each_server_into_the_other() {
     assert!(damaged > 0 && accepted > 0, "{damaged}, {accepted}");
 }
 
+/// What OBJECT and MEMORY say of a value that was set as it is; what Redis only knows from a value's
+/// history is in `docs/commands.md`.
+#[test]
+fn values_are_kept_as_redis_says() {
+    let Some(redis) = Redis::start() else {
+        eprintln!("SKIPPED: no redis-server on PATH, answers were compared with nothing");
+        return;
+    };
+    let seed = from_environment("COMMANDS_SEED", 0x5eed);
+    eprintln!("COMMANDS_SEED={seed}");
+    let mut random = Random(seed | 1);
+    let mut keyspace = Keyspace::new(HashSeed::new([1, 2]));
+    let mut lsn = Lsn::ZERO;
+    let (mut stream, mut parser) = (redis.connect(), ReplyParser::default());
+    let mut same_of = |args: &[&[u8]]| {
+        let theirs = ask(&mut stream, &mut parser, args);
+        let ours = ours(&mut keyspace, &mut lsn, args, wall_clock());
+        assert_eq!(encoded(&theirs), encoded(&ours), "seed {seed}: {args:?}");
+    };
+    for round in 0..1000 {
+        let value = match random.below(3) {
+            // Around the limits of what is embedded, and of shared numbers.
+            0 => vec![b'x'; 40 + random.below(10)],
+            1 => (random.below(30_000) as i64 - 10_000).to_string().into(),
+            _ => random_value(&mut random),
+        };
+        same_of(&[b"SET", b"k", &value]);
+        let key: &[u8] = if round % 10 == 0 { b"none" } else { b"k" };
+        for question in ["ENCODING", "refcount", "FREQ"] {
+            same_of(&[b"OBJECT", question.as_bytes(), key]);
+        }
+    }
+    for line in [
+        "OBJECT",
+        "OBJECT x",
+        "OBJECT ENCODING",
+        "OBJECT FREQ a b",
+        "OBJECT IDLETIME none",
+        "MEMORY",
+        "MEMORY x",
+        "MEMORY USAGE",
+        "MEMORY USAGE none",
+        "MEMORY USAGE none SAMPLES 0",
+        "MEMORY USAGE none samples 1 SAMPLES 2",
+        "MEMORY USAGE k SAMPLES",
+        "MEMORY USAGE k SAMPLES x",
+        "MEMORY USAGE k SAMPLES -1",
+        "MEMORY USAGE k x 1",
+    ] {
+        let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        same_of(&args);
+    }
+    let theirs = ask(&mut stream, &mut parser, &[b"OBJECT", b"HELP"]);
+    let args = ["OBJECT", "HELP"].map(Bytes::from).to_vec();
+    let Ok(Command::Session(SessionCommand::Help(ours))) = Command::parse(&Request { args }) else {
+        panic!("OBJECT HELP helps");
+    };
+    let lines = ours.iter().map(|line| Reply::Simple((*line).into()));
+    assert_eq!(theirs, Reply::Array(lines.collect()));
+}
+
+/// MEMORY USAGE adds up to what the keyspace counts.
+#[test]
+fn memory_usage_is_what_memory_is_used() {
+    let (mut keyspace, mut lsn) = (Keyspace::new(HashSeed::new([1, 2])), Lsn::ZERO);
+    let mut sum = 0;
+    for number in 0..100_usize {
+        let (key, value) = (number.to_string(), vec![b'v'; number * 100]);
+        let mut args: Vec<&[u8]> = vec![b"SET", key.as_bytes(), &value];
+        if number % 3 == 0 {
+            args.extend([&b"EX"[..], b"100"]);
+        }
+        ours(&mut keyspace, &mut lsn, &args, Millis(1000));
+        let usage: [&[u8]; 3] = [b"MEMORY", b"USAGE", key.as_bytes()];
+        match ours(&mut keyspace, &mut lsn, &usage, Millis(1000)) {
+            Reply::Integer(bytes) => sum += bytes as usize,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(sum, keyspace.used_bytes());
+}
+
 /// What is refused before a key is looked at, and the session commands' errors.
 #[test]
 fn refusals_are_those_of_redis() {
@@ -652,6 +734,12 @@ fn refusals_are_those_of_redis() {
         vec!["command", "getkeys", "nosuch"],
         vec!["command", "getkeys", "ping"],
         vec!["command", "getkeys", "get"],
+        vec!["command", "getkeys", "object", "encoding", "k"],
+        vec!["command", "getkeys", "object", "nosuch", "k"],
+        vec!["command", "getkeys", "object", "encoding"],
+        vec!["command", "getkeys", "memory", "usage", "k", "samples", "1"],
+        vec!["object", "nosuch"],
+        vec!["memory", "nosuch"],
         vec!["command", "getkeys", "mset", "a", "1", "b", "2"],
         vec!["command", "getkeys", "del", "a", "b"],
         vec!["command", "info", "nosuch"],
@@ -717,8 +805,11 @@ fn the_command_table_is_that_of_redis() {
     };
     let (mut stream, mut parser) = (redis.connect(), ReplyParser::default());
     // What a later version, or Valkey, has brought is unknown to it.
+    let of_keys = ["object", "memory"].map(|name| lookup(name.as_bytes()).expect("a container"));
     let simple = understudy::command::commands()
-        .filter(|spec| spec.subcommands().count() == 0 && !is_later(spec.since));
+        .filter(|spec| spec.subcommands().count() == 0)
+        .chain(of_keys.into_iter().flat_map(CommandSpec::subcommands))
+        .filter(|spec| !is_later(spec.since));
     for spec in simple {
         let request = [&b"COMMAND"[..], b"INFO", spec.name.as_bytes()];
         let args = request
@@ -862,7 +953,7 @@ fn writes_are_those_the_table_flags() {
             .split(' ')
             .map(|arg| Bytes::from(arg.to_owned()))
             .collect();
-        let spec = understudy::command::lookup(&args[0]).expect("a known command");
+        let spec = lookup(&args[0]).expect("a known command");
         let Ok(Command::Keys(command)) = Command::parse(&Request { args }) else {
             panic!("{line} is a key command");
         };

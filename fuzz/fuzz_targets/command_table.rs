@@ -27,7 +27,9 @@ fn name(byte: u8) -> Vec<Bytes> {
         .collect();
     let words = all.get(usize::from(byte)).map(|spec| spec.name.split('|'));
     let words = words.into_iter().flatten();
-    words.map(|word| Bytes::from_static(word.as_bytes())).collect()
+    words
+        .map(|word| Bytes::from_static(word.as_bytes()))
+        .collect()
 }
 
 /// Each argument is one of the words, or so many of the bytes that follow.
@@ -40,7 +42,7 @@ fn request(mut bytes: &[u8]) -> Option<Request> {
         args.push(match WORDS.get(usize::from(*word)) {
             Some(word) => Bytes::from_static(word.as_bytes()),
             None => {
-                let length = usize::from(word - WORDS.len() as u8 & 0x1f).min(bytes.len());
+                let length = usize::from((word - WORDS.len() as u8) & 0x1f).min(bytes.len());
                 let (own, rest) = bytes.split_at(length);
                 bytes = rest;
                 Bytes::copy_from_slice(own)
@@ -69,7 +71,10 @@ fuzz_target!(|bytes: &[u8]| {
         &["SETBIT", "c", "9", "1"],
     ];
     let filling = filling.map(|words| Request {
-        args: words.iter().map(|word| Bytes::from_static(word.as_bytes())).collect(),
+        args: words
+            .iter()
+            .map(|word| Bytes::from_static(word.as_bytes()))
+            .collect(),
     });
     for request in filling.into_iter().chain(request(bytes)) {
         let known = Command::is_known(&request);

@@ -23,7 +23,9 @@ impl Node {
         };
         let plan = self.keyspace.plan(&command, Millis(1_700_000_000_000), 7);
         self.lsn = self.lsn.next();
-        let applied = self.keyspace.apply_encoded(plan.effects.encoded(), self.lsn);
+        let applied = self
+            .keyspace
+            .apply_encoded(plan.effects.encoded(), self.lsn);
         assert_eq!(applied, Ok(()), "a plan's effects are valid");
         plan.reply
     }
@@ -67,7 +69,10 @@ fuzz_target!(|bytes: &[u8]| {
     }
     node.run(&[b"SET", b"k", bytes]);
     let dumped = node.dump();
-    assert!(dumped.len() <= bytes.len() + 20, "it only grows by its frame");
+    assert!(
+        dumped.len() <= bytes.len() + 20,
+        "it only grows by its frame"
+    );
     node.run(&[b"DEL", b"k"]);
     assert_eq!(node.restore(&dumped), Reply::OK);
     assert_eq!(

@@ -17,6 +17,7 @@ mod expire;
 mod generic;
 mod glob;
 mod long_double;
+mod object;
 mod pubsub;
 mod sentinel;
 mod session;
@@ -37,6 +38,7 @@ pub use expire::{ExpireCommand, ExpireCondition, TtlForm};
 pub use generic::{CopyCommand, RenameCommand, ScanCommand};
 pub use glob::glob_matches;
 pub use long_double::LongDouble;
+pub use object::ObjectQuestion;
 pub use sentinel::SentinelCommand;
 pub use session::{HelloCommand, SessionCommand};
 pub use set::{Expiry, GetExCommand, GetExExpiry, SetCommand, SetCondition, SetExpiry, SetReply};
@@ -262,6 +264,18 @@ pub enum KeyCommand {
     Rename(RenameCommand),
     /// COPY.
     Copy(CopyCommand),
+    /// OBJECT ENCODING, FREQ, IDLETIME and REFCOUNT.
+    Object {
+        /// The key.
+        key: Bytes,
+        /// What is asked of it.
+        question: ObjectQuestion,
+    },
+    /// MEMORY USAGE. One value is not made of many, so that there is nothing to take samples of.
+    MemoryUsage {
+        /// The key.
+        key: Bytes,
+    },
     /// DUMP.
     Dump {
         /// The key.
@@ -339,12 +353,47 @@ impl KeyCommand {
             | K::BitField { .. }
             | K::Exists { .. }
             | K::Touch { .. }
+            | K::Object { .. }
+            | K::MemoryUsage { .. }
             | K::Dump { .. }
             | K::Ttl { .. }
             | K::Type { .. }
             | K::Keys { .. }
             | K::Scan(_)
             | K::RandomKey => false,
+        }
+    }
+
+    /// Whether the command is refused while memory is full (Redis: `denyoom`).
+    pub fn may_grow(&self) -> bool {
+        use KeyCommand as K;
+        match self {
+            K::Set(_)
+            | K::MSet { .. }
+            | K::MSetNx { .. }
+            | K::Append { .. }
+            | K::SetRange { .. }
+            | K::SetBit { .. }
+            | K::BitOp { .. }
+            | K::BitField {
+                read_only: false, ..
+            }
+            | K::IncrBy { .. }
+            | K::IncrByFloat { .. }
+            | K::Copy(_)
+            | K::Restore(_) => true,
+            K::Flush
+            | K::GetDel { .. }
+            | K::GetEx(_)
+            | K::Del { .. }
+            | K::DelIfEqual { .. }
+            | K::Rename(_)
+            | K::Expire(_)
+            | K::Persist { .. } => false,
+            reads => {
+                debug_assert!(!reads.is_write(), "{reads:?} is in neither list");
+                false
+            }
         }
     }
 
@@ -355,6 +404,8 @@ impl KeyCommand {
         match self {
             K::Get { key }
             | K::GetDel { key }
+            | K::Object { key, .. }
+            | K::MemoryUsage { key }
             | K::Dump { key }
             | K::DelIfEqual { key, .. }
             | K::Append { key, .. }

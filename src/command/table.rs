@@ -11,8 +11,8 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 
 use super::{
-    Command, bitmap, client, describe, dump, expire, generic, parse_container, pubsub, sentinel,
-    session, set, string, transaction,
+    Command, bitmap, client, describe, dump, expire, generic, object, parse_container, pubsub,
+    sentinel, session, set, string, transaction,
 };
 use crate::resp::Reply;
 
@@ -110,7 +110,7 @@ fn bucket_of(name: &[u8]) -> usize {
 }
 
 #[rustfmt::skip]
-static COMMANDS: [CommandSpec; 101] = [
+static COMMANDS: [CommandSpec; 110] = [
     CommandSpec {
         name: "append", arity: 3, flags: "write denyoom fast",
         keys: (1, 1, 1), key_flags: "RW insert",
@@ -476,6 +476,27 @@ static COMMANDS: [CommandSpec; 101] = [
         parse: string::parse_lcs,
     },
     CommandSpec {
+        name: "memory", arity: -2, flags: "",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "server", since: "4.0.0", summary: "A container for memory diagnostics commands",
+        parse: parse_container,
+    },
+    CommandSpec {
+        name: "memory|help", arity: 2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "server", since: "4.0.0", summary: "Show helpful text about the different subcommands",
+        parse: object::parse_memory_help,
+    },
+    CommandSpec {
+        name: "memory|usage", arity: -3, flags: "readonly",
+        keys: (2, 2, 1), key_flags: "RO",
+        categories: "@read @slow", tips: "",
+        group: "server", since: "4.0.0", summary: "Estimate the memory usage of a key",
+        parse: object::parse_usage,
+    },
+    CommandSpec {
         name: "mget", arity: -2, flags: "readonly fast",
         keys: (1, -1, 1), key_flags: "RO access",
         categories: "@read @string @fast", tips: "request_policy:multi_shard",
@@ -502,6 +523,48 @@ static COMMANDS: [CommandSpec; 101] = [
         categories: "@fast @transaction", tips: "",
         group: "transactions", since: "1.2.0", summary: "Mark the start of a transaction block",
         parse: transaction::parse_multi,
+    },
+    CommandSpec {
+        name: "object", arity: -2, flags: "",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "generic", since: "2.2.3", summary: "A container for object introspection commands",
+        parse: parse_container,
+    },
+    CommandSpec {
+        name: "object|encoding", arity: 3, flags: "readonly",
+        keys: (2, 2, 1), key_flags: "RO",
+        categories: "@keyspace @read @slow", tips: "nondeterministic_output",
+        group: "generic", since: "2.2.3", summary: "Inspect the internal encoding of a Redis object",
+        parse: object::parse_encoding,
+    },
+    CommandSpec {
+        name: "object|freq", arity: 3, flags: "readonly",
+        keys: (2, 2, 1), key_flags: "RO",
+        categories: "@keyspace @read @slow", tips: "nondeterministic_output",
+        group: "generic", since: "4.0.0", summary: "Get the logarithmic access frequency counter of a Redis object",
+        parse: object::parse_freq,
+    },
+    CommandSpec {
+        name: "object|help", arity: 2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@keyspace @slow", tips: "",
+        group: "generic", since: "6.2.0", summary: "Show helpful text about the different subcommands",
+        parse: object::parse_object_help,
+    },
+    CommandSpec {
+        name: "object|idletime", arity: 3, flags: "readonly",
+        keys: (2, 2, 1), key_flags: "RO",
+        categories: "@keyspace @read @slow", tips: "nondeterministic_output",
+        group: "generic", since: "2.2.3", summary: "Get the time since a Redis object was last accessed",
+        parse: object::parse_idletime,
+    },
+    CommandSpec {
+        name: "object|refcount", arity: 3, flags: "readonly",
+        keys: (2, 2, 1), key_flags: "RO",
+        categories: "@keyspace @read @slow", tips: "nondeterministic_output",
+        group: "generic", since: "2.2.3", summary: "Get the number of references to the value of the key",
+        parse: object::parse_refcount,
     },
     CommandSpec {
         name: "persist", arity: 2, flags: "write fast",

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use hashbrown::HashTable;
 use thiserror::Error;
 
+use super::access::Access;
 use super::digest::entry_digest;
 use super::effects::EffectIter;
 use super::entry::Entry;
@@ -139,6 +140,7 @@ impl Loader {
             pending: Pending::default(),
             flushed: None,
             watches: Watches::default(),
+            access: Access::default(),
         }
     }
 }
