@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
+use super::evict::{Room, TRANSACTION_OUT_OF_MEMORY};
 use super::store::{Inner, Refused, Store, never_fits, prefetch};
 use crate::command::KeyCommand;
 use crate::keyspace::{Changed, Effects, HashSeed, Keyspace};
@@ -218,6 +219,13 @@ impl Store {
         inner.keyspace.prune_released(released);
         prefetch(&inner, commands.iter().copied());
         let now = self.now(&inner);
+        self.track(&mut inner, now);
+        if commands.iter().any(|command| command.may_grow())
+            && self.make_room(&mut inner, epoch, limit, now)? == Room::None
+        {
+            let outcome = Outcome::Refused(TRANSACTION_OUT_OF_MEMORY);
+            return Ok(Transacted::without_record(outcome, Lsn::ZERO));
+        }
         let mut wait = Lsn::ZERO;
         if let Some(watched) = &watched {
             wait = watched.depends_on(&inner.keyspace, now);

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::session::{Cannot, DEPOSED, Mistake, READONLY, REPAIRED, Session, Way, Weight};
 use super::session_commands;
 use crate::command::{Command, KeyCommand, SessionCommand, TransactionCommand};
-use crate::node::{Outcome, Serves, Stats, Transacted};
+use crate::node::{OUT_OF_MEMORY, Outcome, Serves, Stats, Transacted};
 use crate::resp::Reply;
 
 /// Commands that one transaction may have.
@@ -50,6 +50,8 @@ impl Session<'_> {
             return;
         };
         let standby = self.server.node.gate_now().serves == Serves::Standby;
+        // As in Redis, whatever is queued: a queue takes memory, too.
+        let full = !standby && self.server.node.store.is_out_of_memory();
         let Some(transaction) = &mut self.transaction else {
             return;
         };
@@ -63,6 +65,7 @@ impl Session<'_> {
                 | S::Unsubscribe { .. }
                 | S::PUnsubscribe { .. },
             )) => Some(NOT_HERE),
+            _ if full => Some(OUT_OF_MEMORY),
             _ if transaction.queue.len() >= MOST => Some(TOO_MANY),
             _ => None,
         };
