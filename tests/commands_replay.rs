@@ -97,6 +97,7 @@ fn any_line() -> impl Strategy<Value = String> {
         "FLUSHALL",
         "GETSET K V",
         "SET K V IFEQ V",
+        "DELIFEQ K V",
     ];
     (
         prop::sample::select(forms),

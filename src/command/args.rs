@@ -14,7 +14,7 @@ pub const MAX_STRING_BYTES: usize = 512 * 1024 * 1024;
 pub(super) const SYNTAX_ERROR: Reply = Reply::error("ERR syntax error");
 
 /// `ERR value is not an integer or out of range`.
-pub(super) const NOT_AN_INTEGER: Reply =
+pub(crate) const NOT_AN_INTEGER: Reply =
     Reply::error("ERR value is not an integer or out of range");
 
 /// Most bytes of arguments that an unknown-command error repeats.

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use super::args::{SYNTAX_ERROR, is_option, rest};
-use super::{Command, CommandSpec, SessionCommand, commands, glob_matches, lookup};
+use super::{
+    Command, CommandSpec, SessionCommand, commands, find_subcommand, glob_matches, lookup,
+};
 use crate::resp::Reply;
 
 /// A question about the command table.
@@ -234,7 +236,14 @@ fn list(filter: &ListFilter) -> Reply {
 }
 
 fn keys_of(request: &[Bytes]) -> Reply {
-    let Some(spec) = request.first().and_then(|name| lookup(name)) else {
+    let named = request.first().and_then(|name| lookup(name));
+    let of_container =
+        |spec: &CommandSpec| request.len() > 1 && spec.subcommands().next().is_some();
+    let spec = match named {
+        Some(spec) if of_container(spec) => find_subcommand(spec, request),
+        named => named,
+    };
+    let Some(spec) = spec else {
         return Reply::error("ERR Invalid command specified");
     };
     let (first_key, last_key, key_step) = spec.keys;
@@ -280,6 +289,9 @@ mod tests {
                 };
                 let keys = command.keys().map(Reply::bulk).collect();
                 assert_eq!(Reply::Array(keys), keys_of(&request.args), "{}", spec.name);
+                assert_eq!(command.is_write(), spec.has_flag("write"), "{}", spec.name);
+                let grows = spec.has_flag("denyoom");
+                assert_eq!(command.may_grow(), grows, "{}", spec.name);
                 parsed += 1;
             }
             assert!(parsed > 0, "{} takes no such arguments", spec.name);

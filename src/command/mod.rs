@@ -13,10 +13,12 @@ mod bitmap;
 mod client;
 mod client_control;
 mod describe;
+mod dump;
 mod expire;
 mod generic;
 mod glob;
 mod long_double;
+mod object;
 mod pubsub;
 mod receipt;
 mod request_id;
@@ -29,15 +31,18 @@ mod transaction;
 
 use bytes::Bytes;
 
+pub(crate) use args::NOT_AN_INTEGER;
 pub use args::{MAX_STRING_BYTES, invalid_expire_time, parse_integer};
 pub use bitmap::{BitOp, BitRange, BitSearch, FieldAction, FieldOp, FieldType, Overflow};
 pub use client::{ClientCommand, ClientKind};
 pub use client_control::{ClientFilter, ReplyMode};
 pub use describe::{CommandQuery, ListFilter};
+pub use dump::RestoreCommand;
 pub use expire::{ExpireCommand, ExpireCondition, TtlForm};
 pub use generic::{CopyCommand, RenameCommand, ScanCommand};
 pub use glob::glob_matches;
 pub use long_double::LongDouble;
+pub use object::ObjectQuestion;
 pub use receipt::{CopyLevel, DurabilityCommand, WaitCommand};
 pub use sentinel::SentinelCommand;
 pub use session::{HelloCommand, SessionCommand};
@@ -271,6 +276,13 @@ pub enum KeyCommand {
         /// The keys.
         keys: Vec<Bytes>,
     },
+    /// DELIFEQ (as in Valkey 9.0).
+    DelIfEqual {
+        /// The key.
+        key: Bytes,
+        /// The value that it must have.
+        value: Bytes,
+    },
     /// EXISTS; a key named twice counts twice.
     Exists {
         /// The keys.
@@ -285,6 +297,25 @@ pub enum KeyCommand {
     Rename(RenameCommand),
     /// COPY.
     Copy(CopyCommand),
+    /// OBJECT ENCODING, FREQ, IDLETIME and REFCOUNT.
+    Object {
+        /// The key.
+        key: Bytes,
+        /// What is asked of it.
+        question: ObjectQuestion,
+    },
+    /// MEMORY USAGE. One value is not made of many, so that there is nothing to take samples of.
+    MemoryUsage {
+        /// The key.
+        key: Bytes,
+    },
+    /// DUMP.
+    Dump {
+        /// The key.
+        key: Bytes,
+    },
+    /// RESTORE.
+    Restore(RestoreCommand),
     /// EXPIRE, PEXPIRE, EXPIREAT and PEXPIREAT.
     Expire(ExpireCommand),
     /// TTL, PTTL, EXPIRETIME and PEXPIRETIME.
@@ -337,8 +368,10 @@ impl KeyCommand {
             | K::IncrBy { .. }
             | K::IncrByFloat { .. }
             | K::Del { .. }
+            | K::DelIfEqual { .. }
             | K::Rename(_)
             | K::Copy(_)
+            | K::Restore(_)
             | K::Expire(_)
             | K::Persist { .. } => true,
             K::DbSize
@@ -353,11 +386,47 @@ impl KeyCommand {
             | K::BitField { .. }
             | K::Exists { .. }
             | K::Touch { .. }
+            | K::Object { .. }
+            | K::MemoryUsage { .. }
+            | K::Dump { .. }
             | K::Ttl { .. }
             | K::Type { .. }
             | K::Keys { .. }
             | K::Scan(_)
             | K::RandomKey => false,
+        }
+    }
+
+    /// Whether the command is refused while memory is full (Redis: `denyoom`).
+    pub fn may_grow(&self) -> bool {
+        use KeyCommand as K;
+        match self {
+            K::Set(_)
+            | K::MSet { .. }
+            | K::MSetNx { .. }
+            | K::Append { .. }
+            | K::SetRange { .. }
+            | K::SetBit { .. }
+            | K::BitOp { .. }
+            | K::BitField {
+                read_only: false, ..
+            }
+            | K::IncrBy { .. }
+            | K::IncrByFloat { .. }
+            | K::Copy(_)
+            | K::Restore(_) => true,
+            K::Flush
+            | K::GetDel { .. }
+            | K::GetEx(_)
+            | K::Del { .. }
+            | K::DelIfEqual { .. }
+            | K::Rename(_)
+            | K::Expire(_)
+            | K::Persist { .. } => false,
+            reads => {
+                debug_assert!(!reads.is_write(), "{reads:?} is in neither list");
+                false
+            }
         }
     }
 
@@ -368,6 +437,10 @@ impl KeyCommand {
         match self {
             K::Get { key }
             | K::GetDel { key }
+            | K::Object { key, .. }
+            | K::MemoryUsage { key }
+            | K::Dump { key }
+            | K::DelIfEqual { key, .. }
             | K::Append { key, .. }
             | K::StrLen { key }
             | K::GetRange { key, .. }
@@ -382,6 +455,7 @@ impl KeyCommand {
             | K::Type { key } => one = Some(key),
             K::Set(set) => one = Some(&set.key),
             K::GetEx(get) => one = Some(&get.key),
+            K::Restore(restore) => one = Some(&restore.key),
             K::Expire(expire) => one = Some(&expire.key),
             K::BitCount(search) | K::BitPos(search) => one = Some(&search.key),
             K::Lcs(lcs) => (one, other) = (Some(&lcs.keys[0]), Some(&lcs.keys[1])),

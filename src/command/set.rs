@@ -229,6 +229,13 @@ pub(super) fn parse_psetex(spec: &'static CommandSpec, args: &[Bytes]) -> Result
     )
 }
 
+pub(super) fn parse_delifeq(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    keys(KeyCommand::DelIfEqual {
+        key: arg(args, 1),
+        value: arg(args, 2),
+    })
+}
+
 fn timed_set(
     spec: &'static CommandSpec,
     args: &[Bytes],

@@ -4,7 +4,7 @@
 //! 7.0.15 reports for the command (its rows were written from `COMMAND INFO`), so that clients
 //! which route or check by them behave as with Redis. A command that is not here does not exist.
 //! The rows of SENTINEL are a Redis Sentinel's 7.0.15 (but PING, which it had before); those of what came with
-//! Redis 7.2 follow its manual.
+//! Redis 7.2 follow its manual, that of DELIFEQ follows Valkey 9.0.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -12,8 +12,8 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 
 use super::{
-    Command, bitmap, client, client_control, describe, expire, generic, parse_container, pubsub,
-    receipt, request_id, sentinel, session, set, string, transaction,
+    Command, bitmap, client, client_control, describe, dump, expire, generic, object,
+    parse_container, pubsub, receipt, request_id, sentinel, session, set, string, transaction,
 };
 use crate::resp::Reply;
 
@@ -407,11 +407,25 @@ static COMMANDS: &[CommandSpec] = &[
         parse: generic::parse_del,
     },
     CommandSpec {
+        name: "delifeq", arity: 3, flags: "write",
+        keys: (1, 1, 1), key_flags: "RM access delete",
+        categories: "@write @string @slow", tips: "",
+        group: "string", since: "9.0.0", summary: "Delete key if value matches string.",
+        parse: set::parse_delifeq,
+    },
+    CommandSpec {
         name: "discard", arity: 1, flags: "noscript loading stale fast allow_busy",
         keys: (0, 0, 0), key_flags: "",
         categories: "@fast @transaction", tips: "",
         group: "transactions", since: "2.0.0", summary: "Discard all commands issued after MULTI",
         parse: transaction::parse_discard,
+    },
+    CommandSpec {
+        name: "dump", arity: 2, flags: "readonly",
+        keys: (1, 1, 1), key_flags: "RO access",
+        categories: "@keyspace @read @slow", tips: "nondeterministic_output",
+        group: "generic", since: "2.6.0", summary: "Return a serialized version of the value stored at the specified key.",
+        parse: dump::parse_dump,
     },
     CommandSpec {
         name: "echo", arity: 2, flags: "loading stale fast",
@@ -561,6 +575,27 @@ static COMMANDS: &[CommandSpec] = &[
         parse: string::parse_lcs,
     },
     CommandSpec {
+        name: "memory", arity: -2, flags: "",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "server", since: "4.0.0", summary: "A container for memory diagnostics commands",
+        parse: parse_container,
+    },
+    CommandSpec {
+        name: "memory|help", arity: 2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "server", since: "4.0.0", summary: "Show helpful text about the different subcommands",
+        parse: object::parse_memory_help,
+    },
+    CommandSpec {
+        name: "memory|usage", arity: -3, flags: "readonly",
+        keys: (2, 2, 1), key_flags: "RO",
+        categories: "@read @slow", tips: "",
+        group: "server", since: "4.0.0", summary: "Estimate the memory usage of a key",
+        parse: object::parse_usage,
+    },
+    CommandSpec {
         name: "mget", arity: -2, flags: "readonly fast",
         keys: (1, -1, 1), key_flags: "RO access",
         categories: "@read @string @fast", tips: "request_policy:multi_shard",
@@ -594,6 +629,48 @@ static COMMANDS: &[CommandSpec] = &[
         categories: "@fast @transaction", tips: "",
         group: "transactions", since: "1.2.0", summary: "Mark the start of a transaction block",
         parse: transaction::parse_multi,
+    },
+    CommandSpec {
+        name: "object", arity: -2, flags: "",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "generic", since: "2.2.3", summary: "A container for object introspection commands",
+        parse: parse_container,
+    },
+    CommandSpec {
+        name: "object|encoding", arity: 3, flags: "readonly",
+        keys: (2, 2, 1), key_flags: "RO",
+        categories: "@keyspace @read @slow", tips: "nondeterministic_output",
+        group: "generic", since: "2.2.3", summary: "Inspect the internal encoding of a Redis object",
+        parse: object::parse_encoding,
+    },
+    CommandSpec {
+        name: "object|freq", arity: 3, flags: "readonly",
+        keys: (2, 2, 1), key_flags: "RO",
+        categories: "@keyspace @read @slow", tips: "nondeterministic_output",
+        group: "generic", since: "4.0.0", summary: "Get the logarithmic access frequency counter of a Redis object",
+        parse: object::parse_freq,
+    },
+    CommandSpec {
+        name: "object|help", arity: 2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@keyspace @slow", tips: "",
+        group: "generic", since: "6.2.0", summary: "Show helpful text about the different subcommands",
+        parse: object::parse_object_help,
+    },
+    CommandSpec {
+        name: "object|idletime", arity: 3, flags: "readonly",
+        keys: (2, 2, 1), key_flags: "RO",
+        categories: "@keyspace @read @slow", tips: "nondeterministic_output",
+        group: "generic", since: "2.2.3", summary: "Get the time since a Redis object was last accessed",
+        parse: object::parse_idletime,
+    },
+    CommandSpec {
+        name: "object|refcount", arity: 3, flags: "readonly",
+        keys: (2, 2, 1), key_flags: "RO",
+        categories: "@keyspace @read @slow", tips: "nondeterministic_output",
+        group: "generic", since: "2.2.3", summary: "Get the number of references to the value of the key",
+        parse: object::parse_refcount,
     },
     CommandSpec {
         name: "persist", arity: 2, flags: "write fast",
@@ -706,6 +783,13 @@ static COMMANDS: &[CommandSpec] = &[
         categories: "@fast @connection", tips: "",
         group: "connection", since: "6.2.0", summary: "Reset the connection",
         parse: session::parse_reset,
+    },
+    CommandSpec {
+        name: "restore", arity: -4, flags: "write denyoom",
+        keys: (1, 1, 1), key_flags: "OW update",
+        categories: "@keyspace @write @slow @dangerous", tips: "",
+        group: "generic", since: "2.6.0", summary: "Create a key using the provided serialized value, previously obtained using DUMP.",
+        parse: dump::parse_restore,
     },
     CommandSpec {
         name: "role", arity: 1, flags: "noscript loading stale fast",

@@ -348,6 +348,11 @@ fn counters(server: &Shared, registry: &mut Registry) {
             "Keys deleted on expiry",
             Stats::get(&stats.expired),
         ),
+        (
+            "evicted_keys",
+            "Keys deleted because memory was full",
+            server.node.store.memory.evicted(),
+        ),
     ];
     for (name, help, value) in values {
         registry.register(name, help, ConstCounter::new(value));

@@ -2,6 +2,7 @@
 
 use hashbrown::HashTable;
 
+use super::access::{Access, Dice, Tracking};
 use super::digest::{digest_of, entry_digest};
 use super::effects::EffectIter;
 use super::entry::Entry;
@@ -53,7 +54,8 @@ impl Keyspace {
                 expire_at,
             } => {
                 let hash = self.touch(key, lsn);
-                self.set(Entry::new(hash, key, value, expire_at));
+                let clock = self.clock_of_written(hash, key);
+                self.set(Entry::with_clock(hash, key, value, expire_at, clock));
             }
             Effect::Del { key } => {
                 let hash = self.touch(key, lsn);
@@ -87,6 +89,23 @@ impl Keyspace {
         self.pending.touch(hash, lsn);
         self.watches.touch(hash);
         hash
+    }
+
+    /// How a key is used that is just given a value; one that was there stays as frequent as it was.
+    fn clock_of_written(&mut self, hash: u64, key: &[u8]) -> Option<u32> {
+        let Access {
+            tracking,
+            now,
+            random,
+        } = self.access;
+        if tracking != Tracking::Frequency {
+            return tracking.first(now);
+        }
+        let old = self.tables.find(hash, key).and_then(Entry::clock);
+        self.access.random = Dice(random).roll();
+        old.map_or(tracking.first(now), |old| {
+            Some(tracking.used(old, now, self.access.random))
+        })
     }
 
     fn set(&mut self, entry: Entry) {

@@ -1,12 +1,13 @@
 //! One key: its position, and everything else in one allocation.
 //!
 //! ```text
-//! small:  kind, key length, value length, [expiry, 8 bytes], key, value
-//! large:  kind, expiry, key, value shared with replies on their way out
+//! small:  kind, [clock, 3 bytes], key length, value length, [expiry, 8 bytes], key, value
+//! large:  kind, clock, expiry, key, value shared with replies on their way out
 //! ```
 //!
 //! Lengths are varints, the expiry is milliseconds since 1970, little-endian, and only there where
-//! there is one: 16 bytes of key and 100 of value take 119. With a slot of 16 bytes in its table,
+//! there is one: 16 bytes of key and 100 of value take 119. The clock says how the key was used
+//! (`access.rs`), is only there where a policy asks for it, and is written through shared references. With a slot of 16 bytes in its table,
 //! and key and value on two neighbouring cache lines, a read misses the caches once less than with
 //! three allocations, and such keys take a third less memory.
 //!
@@ -15,6 +16,7 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ops::RangeBounds;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 
@@ -26,6 +28,14 @@ pub(super) const SHARED_BYTES: usize = 4 << 10;
 const PLAIN: u8 = 0;
 const EXPIRING: u8 = 1;
 const LARGE: u8 = 2;
+/// The bits of a kind that say one of these.
+const FORM: u8 = 3;
+/// Beside any of them: there is a clock.
+const CLOCKED: u8 = 4;
+
+/// The bytes of a clock, lowest first. They are written one by one: where two readers do so in the same
+/// moment, and a byte turns just then, the clock may be wrong by what that byte counts.
+type Clock = [AtomicU8; 3];
 
 /// One key. 16 bytes, besides its allocation.
 pub(super) struct Entry {
@@ -47,9 +57,40 @@ impl std::fmt::Debug for Entry {
 impl Entry {
     /// Copies key and value into an allocation of their own.
     pub(super) fn new(hash: u64, key: &[u8], value: &[u8], expire_at: Option<Millis>) -> Self {
+        Entry::with_clock(hash, key, value, expire_at, None)
+    }
+
+    /// As [`Entry::new`], with 24 bits that say how it is used.
+    pub(super) fn with_clock(
+        hash: u64,
+        key: &[u8],
+        value: &[u8],
+        expire_at: Option<Millis>,
+        clock: Option<u32>,
+    ) -> Self {
         let expire_at_ms = expire_at.map_or(0, |at| at.0);
-        let body = Body::new(key, value, expire_at_ms);
+        let body = Body::new(key, value, expire_at_ms, clock);
         Entry { hash, body }
+    }
+
+    /// How it was used, if that is counted.
+    pub(super) fn clock(&self) -> Option<u32> {
+        self.body.clock().map(read_clock)
+    }
+
+    /// It was used: where that is counted, the bits change.
+    pub(super) fn set_clock(&self, used: impl FnOnce(u32) -> u32) {
+        if let Some(clock) = self.body.clock() {
+            write_clock(clock, used(read_clock(clock)));
+        }
+    }
+
+    /// From here on it is counted how it is used.
+    pub(super) fn give_clock(&mut self, first: u32) {
+        if self.body.clock().is_none() {
+            let parts = self.body.parts();
+            self.body = Body::new(parts.key, parts.value, parts.expire_at_ms, Some(first));
+        }
     }
 
     /// Fetches what this refers to into the caches: all of a small one.
@@ -84,7 +125,7 @@ impl Entry {
     }
 
     pub(super) fn expire_at(&self) -> Option<Millis> {
-        match self.body.byte(0) {
+        match self.body.form() {
             PLAIN => None,
             _ => self.body.parts().expire_at(),
         }
@@ -114,6 +155,17 @@ pub(super) fn fetch<T>(place: *const T) {
     }
 }
 
+fn read_clock(clock: &Clock) -> u32 {
+    let [low, middle, high] = clock.each_ref().map(|byte| byte.load(Ordering::Relaxed));
+    u32::from_le_bytes([low, middle, high, 0])
+}
+
+fn write_clock(clock: &Clock, to: u32) {
+    for (byte, to) in clock.iter().zip(to.to_le_bytes()) {
+        byte.store(to, Ordering::Relaxed);
+    }
+}
+
 /// What an allocation takes besides key and value, roughly.
 const ALLOCATION_BYTES: usize = 16;
 
@@ -121,6 +173,7 @@ const ALLOCATION_BYTES: usize = 16;
 #[repr(C)]
 struct Large {
     kind: u8,
+    clock: Clock,
     expire_at_ms: u64,
     key: Box<[u8]>,
     value: Bytes,
@@ -152,7 +205,7 @@ struct Body(NonNull<u8>);
 // SAFETY: the allocation is owned and holds plain bytes, or a `Large`, which is both.
 #[allow(unsafe_code)]
 unsafe impl Send for Body {}
-// SAFETY: as above; nothing is written through a shared reference.
+// SAFETY: as above; nothing but the clock is written through a shared reference, and that is atomic.
 #[allow(unsafe_code)]
 unsafe impl Sync for Body {}
 
@@ -183,23 +236,33 @@ fn push_varint(mut number: usize, out: &mut [u8], at: &mut usize) {
     }
 }
 
-/// Kind and two varints of up to ten bytes.
-const MOST_HEADER_BYTES: usize = 21;
+/// Kind, clock and two varints of up to ten bytes.
+const MOST_HEADER_BYTES: usize = 24;
+/// Where the clock is, and ends.
+const CLOCK: usize = 1;
+const CLOCK_END: usize = 4;
 
 #[allow(unsafe_code)]
 impl Body {
-    fn new(key: &[u8], value: &[u8], expire_at_ms: u64) -> Body {
+    fn new(key: &[u8], value: &[u8], expire_at_ms: u64, clock: Option<u32>) -> Body {
+        let clocked = if clock.is_some() { CLOCKED } else { 0 };
+        let [low, middle, high, _] = clock.unwrap_or(0).to_le_bytes();
         if value.len() >= SHARED_BYTES {
             let large = Box::new(Large {
-                kind: LARGE,
+                kind: LARGE | clocked,
+                clock: [low, middle, high].map(AtomicU8::new),
                 expire_at_ms,
                 key: key.into(),
                 value: Bytes::copy_from_slice(value),
             });
             return Body(NonNull::from(Box::leak(large)).cast());
         }
-        let (mut header, mut at) = ([0; MOST_HEADER_BYTES], 1);
-        header[0] = if expire_at_ms > 0 { EXPIRING } else { PLAIN };
+        let (mut header, mut at) = ([0; MOST_HEADER_BYTES], CLOCK);
+        header[0] = clocked | if expire_at_ms > 0 { EXPIRING } else { PLAIN };
+        if clock.is_some() {
+            header[CLOCK..CLOCK_END].copy_from_slice(&[low, middle, high]);
+            at = CLOCK_END;
+        }
         push_varint(key.len(), &mut header, &mut at);
         push_varint(value.len(), &mut header, &mut at);
         let expiry = if expire_at_ms > 0 { 8 } else { 0 };
@@ -231,7 +294,20 @@ impl Body {
         Body(start)
     }
 
-    /// A byte of a small body, or the first of any.
+    /// What it is, whether it has a clock or not.
+    fn form(&self) -> u8 {
+        self.byte(0) & FORM
+    }
+
+    /// Of a body of any form.
+    fn clock(&self) -> Option<&Clock> {
+        let clocked = self.byte(0) & CLOCKED != 0;
+        // SAFETY: of this kind `new` makes nothing but bodies with a clock at this place, small or large;
+        // no other reference than one to these atomic bytes goes over them while the body is shared.
+        clocked.then(|| unsafe { self.0.add(CLOCK).cast::<Clock>().as_ref() })
+    }
+
+    /// A byte of a small body, or the first of any; not of the clock.
     fn byte(&self, at: usize) -> u8 {
         // SAFETY: callers go no further than the header says, which `new` wrote in full.
         unsafe { self.0.add(at).read() }
@@ -239,12 +315,17 @@ impl Body {
 
     fn large(&self) -> Option<&Large> {
         // SAFETY: of this kind `new` makes nothing but a `Large`, whose first field is the kind.
-        (self.byte(0) == LARGE).then(|| unsafe { self.0.cast::<Large>().as_ref() })
+        (self.form() == LARGE).then(|| unsafe { self.0.cast::<Large>().as_ref() })
     }
 
     /// Of a small body.
     fn places(&self) -> Places {
-        let mut at = 1;
+        let kind = self.byte(0);
+        let mut at = if kind & CLOCKED == 0 {
+            CLOCK
+        } else {
+            CLOCK_END
+        };
         let mut varint = || {
             let (mut number, mut shift) = (0, 0);
             loop {
@@ -258,7 +339,7 @@ impl Body {
             }
         };
         let (key_len, value_len) = (varint(), varint());
-        let expiring = self.byte(0) == EXPIRING;
+        let expiring = kind & FORM == EXPIRING;
         let key = at + if expiring { 8 } else { 0 };
         Places {
             expiring,
@@ -278,28 +359,32 @@ impl Body {
             };
         }
         let places = self.places();
-        // SAFETY: the header says how much `new` allocated and wrote.
-        let all = unsafe { std::slice::from_raw_parts(self.0.as_ptr(), places.end) };
-        let mut expiry = [0; 8];
-        if places.expiring {
-            expiry.copy_from_slice(&all[places.expiry..places.key]);
-        }
+        // SAFETY: the header says how much `new` allocated and wrote. It is left out: a clock in it may
+        // be written meanwhile.
+        let all = unsafe {
+            let start = self.0.as_ptr().add(places.expiry);
+            std::slice::from_raw_parts(start, places.end - places.expiry)
+        };
+        let (expiry, rest) = all.split_at(places.key - places.expiry);
+        let (key, value) = rest.split_at(places.value - places.key);
+        let expiry = expiry.try_into().map_or(0, u64::from_le_bytes);
         Parts {
-            expire_at_ms: u64::from_le_bytes(expiry),
-            key: &all[places.key..places.value],
-            value: &all[places.value..],
+            expire_at_ms: expiry,
+            key,
+            value,
         }
     }
 
     fn set_expire_at(&mut self, expire_at_ms: u64) {
-        if self.byte(0) == LARGE {
+        if self.form() == LARGE {
             // SAFETY: as in `large`, and this is the only reference.
             unsafe { self.0.cast::<Large>().as_mut() }.expire_at_ms = expire_at_ms;
             return;
         }
         let parts = self.parts();
         if (parts.expire_at_ms > 0) != (expire_at_ms > 0) {
-            *self = Body::new(parts.key, parts.value, expire_at_ms);
+            let clock = self.clock().map(read_clock);
+            *self = Body::new(parts.key, parts.value, expire_at_ms, clock);
             return;
         }
         let places = self.places();
@@ -314,7 +399,7 @@ impl Body {
 #[allow(unsafe_code)]
 impl Drop for Body {
     fn drop(&mut self) {
-        if self.byte(0) == LARGE {
+        if self.form() == LARGE {
             // SAFETY: `new` leaked just such a box, and nobody has taken it back.
             drop(unsafe { Box::from_raw(self.0.cast::<Large>().as_ptr()) });
         } else {
@@ -342,10 +427,16 @@ mod tests {
             for value_len in LENGTHS {
                 let (key, value) = (bytes(key_len, 1), bytes(value_len, 2));
                 let mut entry = Entry::new(7, &key, &value, None);
-                for at in [None, Some(Millis(5)), Some(Millis(u64::MAX)), None, None] {
-                    entry.set_expire_at(at);
-                    assert_eq!((entry.key(), entry.value()), (&key[..], &value[..]));
-                    assert_eq!((entry.hash, entry.expire_at()), (7, at));
+                for clock in [None, Some(0x12_3456)] {
+                    for at in [None, Some(Millis(5)), Some(Millis(u64::MAX)), None, None] {
+                        entry.set_expire_at(at);
+                        assert_eq!((entry.key(), entry.value()), (&key[..], &value[..]));
+                        assert_eq!((entry.hash, entry.expire_at()), (7, at));
+                        assert_eq!(entry.clock(), clock);
+                        entry.set_clock(|clock| clock ^ 0xff_00ff);
+                        entry.set_clock(|clock| clock ^ 0xff_00ff);
+                    }
+                    entry.give_clock(0x12_3456);
                 }
                 assert_eq!(entry.shared(..), value);
                 let half = value_len / 2;
@@ -379,5 +470,7 @@ mod tests {
         assert_eq!(size_of::<Entry>(), 16);
         let entry = Entry::new(1, &bytes(16, 0), &bytes(100, 0), None);
         assert_eq!(entry.body.places().end, 119);
+        let entry = Entry::with_clock(1, &bytes(16, 0), &bytes(100, 0), None, Some(7));
+        assert_eq!((entry.body.places().end, entry.clock()), (122, Some(7)));
     }
 }

@@ -9,6 +9,9 @@ use std::collections::BTreeSet;
 use super::{Effect, Effects, Keyspace};
 use crate::units::Millis;
 
+/// Bytes of the index for each key in it, roughly.
+pub(super) const ITEM_BYTES: usize = 24;
+
 /// (time, hash of the key) of every key that has an expiry.
 #[derive(Debug, Default)]
 pub(super) struct ExpiryIndex {
@@ -23,7 +26,12 @@ impl ExpiryIndex {
     }
 
     pub(super) fn used_bytes(&self) -> usize {
-        self.by_time.len() * 24
+        self.by_time.len() * ITEM_BYTES
+    }
+
+    /// The positions of all keys in it, the soonest first.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = u64> {
+        self.by_time.iter().map(|(_, hash)| *hash)
     }
 
     pub(super) fn first(&self) -> Option<Millis> {

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use hashbrown::HashTable;
 use thiserror::Error;
 
+use super::access::Access;
 use super::digest::entry_digest;
 use super::effects::EffectIter;
 use super::entry::Entry;
@@ -142,6 +143,7 @@ impl Loader {
             flushed: None,
             watches: Watches::default(),
             own,
+            access: Access::default(),
         }
     }
 }

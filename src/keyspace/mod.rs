@@ -14,10 +14,13 @@
 //! always describe exactly what the tables hold. An entry's position, its 64-bit hash, never
 //! changes, whatever grows: SCAN and the snapshot walk go by it.
 
+mod access;
 mod apply;
 mod digest;
+mod dump;
 mod effects;
 mod entry;
+mod evict;
 mod expiry;
 mod load;
 mod pending;
@@ -30,9 +33,11 @@ mod tables;
 mod walk;
 mod watch;
 
+pub use access::Tracking;
 pub use apply::Flushed;
 pub(crate) use effects::keys_in;
 pub use effects::{Effect, EffectError, EffectIter, Effects};
+pub use evict::{Eviction, EvictionPolicy, EvictionPool};
 pub use load::{LoadError, LoadRoom, Loader};
 pub use plan::Plan;
 pub use repair::Touched;
@@ -42,6 +47,7 @@ pub use walk::{WalkBatch, WalkCursor, WalkLimit};
 pub use watch::Changed;
 
 use crate::units::{Lsn, Millis};
+use access::Access;
 use expiry::ExpiryIndex;
 use pending::Pending;
 use tables::Tables;
@@ -59,6 +65,7 @@ pub struct Keyspace {
     watches: Watches,
     /// Entries that are no client's keys.
     own: usize,
+    access: Access,
 }
 
 impl Keyspace {
@@ -73,7 +80,23 @@ impl Keyspace {
             flushed: None,
             watches: Watches::default(),
             own: 0,
+            access: Access::default(),
         }
+    }
+
+    /// From here on it is counted how keys are used. What is applied next is applied `now`, and `random`
+    /// decides what of it is counted. Needed again before each that is applied at another time.
+    pub fn track(&mut self, tracking: Tracking, now: Millis, random: u64) {
+        self.access = Access {
+            tracking,
+            now,
+            random,
+        };
+    }
+
+    /// What is counted.
+    pub fn tracking(&self) -> Tracking {
+        self.access.tracking
     }
 
     /// Number of keys, expired ones that nobody has seen yet included. What the node keeps for

@@ -15,6 +15,9 @@ use super::entry::{Entry, fetch};
 const TABLE_BITS: u32 = 12;
 pub(super) const TABLES: usize = 1 << TABLE_BITS;
 
+/// Bytes of a table for each entry.
+pub(super) const SLOT_BYTES: usize = size_of::<Entry>() + 1;
+
 /// Keys whose cache misses overlap: about as many as a core has outstanding.
 const PREFETCHED: usize = 16;
 
@@ -117,7 +120,7 @@ impl Tables {
 
     /// Bytes of the tables themselves.
     pub(super) fn table_bytes(&self) -> usize {
-        self.len * (size_of::<Entry>() + 1)
+        self.len * SLOT_BYTES
     }
 
     pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<&Entry> {
@@ -176,6 +179,12 @@ impl Tables {
         table
             .flat_map(move |table| table.iter_hash(slot_hash(hash)))
             .filter(move |entry| entry.hash == hash)
+    }
+
+    /// The first entry with this hash.
+    pub(super) fn with_hash_mut(&mut self, hash: u64) -> Option<&mut Entry> {
+        let table = self.tables.get_mut(table_of(hash))?;
+        table.find_mut(slot_hash(hash), |entry| entry.hash == hash)
     }
 
     /// Adds `entry`, or puts it in place of the one with its key, which is returned.
@@ -244,6 +253,25 @@ impl Tables {
             index -= table.len();
         }
         None
+    }
+
+    /// All entries, from a place on that any number stands for, and round; for a choice at random of a
+    /// few. It takes as long as places are empty, and no longer.
+    pub(super) fn starting_at(&self, place: u64) -> impl Iterator<Item = &Entry> {
+        let start = table_of(place);
+        let in_table = |at: usize| self.tables.get(at % TABLES).into_iter();
+        let buckets = |table: &HashTable<Entry>| table.num_buckets();
+        let first = in_table(start).map(buckets).sum::<usize>();
+        let within = (place as usize).checked_rem(first).unwrap_or(0);
+        let before = in_table(start)
+            .flat_map(move |table| (0..within).filter_map(move |at| table.get_bucket(at)));
+        let behind = in_table(start)
+            .flat_map(move |table| (within..first).filter_map(move |at| table.get_bucket(at)));
+        let others = (1..TABLES).flat_map(move |step| {
+            let table = self.tables.get((start + step) % TABLES);
+            table.into_iter().flat_map(|table| table.iter())
+        });
+        behind.chain(others).chain(before)
     }
 
     /// All entries, in no particular order.

@@ -10,6 +10,8 @@ use thiserror::Error;
 
 use super::amounts;
 use super::copy_pace::CopyRate;
+use super::memory_limits::MOST_SAMPLES;
+use crate::keyspace::EvictionPolicy;
 use crate::peer::{Identity, Secret, VersionRange};
 use crate::replica::{Kind, Level, MaxLag, MaxLoss, Member, Mode};
 use crate::units::{Micros, NodeId};
@@ -118,6 +120,9 @@ pub struct LimitsFile {
     pub memory_scrub: Option<Span>,
     pub scrub_rate: Option<Text>,
     pub scrub_rest: Option<Span>,
+    pub maxmemory: Option<Text>,
+    pub maxmemory_policy: Option<String>,
+    pub maxmemory_samples: Option<u32>,
 }
 
 /// A span of time: `"100 ms"`, `"1s"`, or a number of milliseconds.
@@ -239,6 +244,10 @@ pub struct Settings {
     pub scrub_rest: Duration,
     /// Time in which all that memory holds is added up once; zero: never.
     pub memory_scrub: Duration,
+    /// Bytes that keys and values may take in memory; 0: no limit.
+    pub maxmemory: u64,
+    pub maxmemory_policy: EvictionPolicy,
+    pub maxmemory_samples: u32,
     pub bootstrap: bool,
 }
 
@@ -450,6 +459,9 @@ impl Settings {
             scrub_rest: ms(file.limits.scrub_rest, 600_000),
             // Five million keys are added up in a second or two of one core.
             memory_scrub: ms(file.limits.memory_scrub, 600_000),
+            maxmemory: size(file.limits.maxmemory.as_ref(), 0)?,
+            maxmemory_policy: policy(file.limits.maxmemory_policy.as_deref())?,
+            maxmemory_samples: file.limits.maxmemory_samples.unwrap_or(5),
             bootstrap: false,
         };
         settings.check()?;
@@ -516,6 +528,11 @@ impl Settings {
         }
         if self.remember_requests.is_zero() {
             return wrong("limits.remember_requests must be above 0");
+        }
+        if !(1..=MOST_SAMPLES).contains(&self.maxmemory_samples) {
+            return wrong(format!(
+                "limits.maxmemory_samples must be from 1 to {MOST_SAMPLES}; 5 is usual"
+            ));
         }
         self.check_addresses()
     }
@@ -695,6 +712,12 @@ fn size(text: Option<&Text>, default: u64) -> Result<u64, ConfigError> {
     text.map_or(Ok(default), parse_bytes)
 }
 
+fn policy(name: Option<&str>) -> Result<EvictionPolicy, ConfigError> {
+    let parse = |name: &str| name.parse().map_err(ConfigError);
+    let policy = name.map_or(Ok(EvictionPolicy::default()), parse);
+    policy.map_err(|ConfigError(what)| ConfigError(format!("limits.maxmemory_policy: {what}")))
+}
+
 fn read_secret(path: Option<&Path>) -> Result<(Option<Secret>, Option<String>), ConfigError> {
     let Some(path) = path else {
         return Ok((None, None));
@@ -774,6 +797,12 @@ mod tests {
             ("[heartbeat]\nlease = '100 ms'\n", "at least two"),
             ("[heartbeat]\nlease = '100 parsecs'\n", "is no span of time"),
             ("[limits]\nscrub_rest = 0\n", "at least 1 s"),
+            ("[limits]\nmaxmemory = 'much'\n", "is no size"),
+            (
+                "[limits]\nmaxmemory_policy = 'lru'\n",
+                "say one of noeviction, allkeys-lru",
+            ),
+            ("[limits]\nmaxmemory_samples = 0\n", "from 1 to 64"),
             ("[cluster]\nmax_loss = 'some'\n", "say 0"),
             ("[cluster]\nmax_lag = 'a bit'\n", "\"1 MiB\" or \"500 ms\""),
             ("[cluster]\nmax_lag = 0\n", "above 0"),

@@ -123,6 +123,7 @@ impl Store {
         }
         inner.keyspace.prune_released(released);
         let now = self.now(&inner);
+        self.track(&mut inner, now);
         let before = inner.applied.lsn;
         let result = self.once(&mut inner, epoch, limit, (request, memory), command, now);
         let after = inner.applied.lsn;
@@ -159,6 +160,9 @@ impl Store {
             }
             Known::New(depends_on) => depends_on,
         };
+        if let Some(refused) = self.lacks_room(inner, epoch, limit, command, now)? {
+            return Ok(refused);
+        }
         let mut plan = inner.keyspace.plan(command, now, self.random());
         plan.depends_on = plan.depends_on.max(depends_on);
         if !plan.effects.is_empty() {

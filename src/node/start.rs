@@ -11,9 +11,11 @@ use tokio::sync::mpsc;
 use super::config::Settings;
 use super::digests;
 use super::driver::{Node, Parts, run_historian, run_persister};
+use super::evict::SHARE;
 use super::gather;
 use super::host::{Apart, Host, Seen, Task};
 use super::links;
+use super::memory_limits::MemoryLimits;
 use super::mend::Asker;
 use super::reports::Reports;
 use super::room;
@@ -288,6 +290,11 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
         found.loaded.keyspace,
         found.loaded.begin,
         found.loaded.end,
+        MemoryLimits::new(
+            settings.maxmemory,
+            settings.maxmemory_policy,
+            settings.maxmemory_samples,
+        ),
     ));
     let (orders, orders_to) = mpsc::unbounded_channel();
     let (mut outboxes, mut inboxes) = (BTreeMap::new(), Vec::new());
@@ -532,19 +539,20 @@ async fn keep_time(node: &Arc<Node>) {
     }
 }
 
-/// Deletes expired keys, ten times a second.
+/// Deletes expired keys, and what memory has no room for, ten times a second.
 async fn expire(node: Arc<Node>) {
     loop {
         let gate = node.gate_now();
         if gate.stopping {
             return;
         }
-        let mut deleted = 0;
+        let (mut deleted, mut evicted) = (0, 0);
         if gate.serves == super::gate::Serves::Primary && gate.lease_until > node.host.boot_time() {
             deleted = node.store.expire(gate.epoch, gate.released, gate.lag);
             super::stats::Stats::add(&node.stats.expired, deleted as u64);
+            evicted = node.store.evict(gate.epoch, gate.released, gate.lag);
         }
-        let more = deleted >= 500;
+        let more = deleted >= 500 || evicted >= SHARE;
         tokio::time::sleep(Duration::from_millis(if more { 1 } else { 100 })).await;
     }
 }

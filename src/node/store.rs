@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::Notify;
 
+use super::evict::{Inherited, OUT_OF_MEMORY, Room};
 use super::host::Host;
 use super::lag_index::{Behind, LagIndex};
+use super::memory_limits::MemoryLimits;
 use crate::command::KeyCommand;
-use crate::keyspace::{EffectError, Keyspace, Plan, keys_in};
+use crate::keyspace::{EffectError, EvictionPool, Keyspace, Plan, keys_in};
 use crate::replica::{Lag, MaxLag};
 use crate::resp::Reply;
 use crate::units::{Epoch, Lsn, Millis};
@@ -37,6 +39,8 @@ pub(super) struct Inner {
     expected: VecDeque<Expected>,
     /// How often everything was replaced: a walk must not go on over another history.
     pub(super) replaced: u64,
+    pub(super) eviction_pool: EvictionPool,
+    pub(super) inherited: Inherited,
 }
 
 impl Inner {
@@ -90,6 +94,8 @@ pub struct Store {
     /// Of the present reign. Locked inside `inner`, and by the driver, each for a moment.
     lag_index: Mutex<LagIndex>,
     random: AtomicU64,
+    /// Of keys and values.
+    pub memory: MemoryLimits,
     /// Sessions have appended records, which are still to be announced.
     pub(super) appended: Notify,
 }
@@ -196,6 +202,7 @@ impl Store {
         keyspace: Keyspace,
         applied: ChainPoint,
         exact_from: Lsn,
+        memory: MemoryLimits,
     ) -> Store {
         let random = AtomicU64::new(host.draw());
         Store {
@@ -207,8 +214,11 @@ impl Store {
                 paused: false,
                 expected: VecDeque::new(),
                 replaced: 0,
+                eviction_pool: EvictionPool::default(),
+                inherited: Inherited::default(),
             }),
             log,
+            memory,
             appended: Notify::new(),
             applied_lsn: AtomicU64::new(applied.lsn.0),
             exact_from_lsn: AtomicU64::new(exact_from.0),
@@ -372,6 +382,7 @@ impl Store {
         inner.keyspace.prune_released(released);
         prefetch(&inner, commands.clone().skip(skip));
         let now = self.now(&inner);
+        self.track(&mut inner, now);
         let before = inner.applied.lsn;
         let mut result = Ok(());
         for command in commands.skip(skip) {
@@ -402,8 +413,30 @@ impl Store {
         command: &KeyCommand,
         now: Millis,
     ) -> Result<Executed, Refused> {
+        if let Some(refused) = self.lacks_room(inner, epoch, limit, command, now)? {
+            return Ok(refused);
+        }
         let plan = inner.keyspace.plan(command, now, self.random());
         self.record_plan(inner, epoch, limit, plan, now)
+    }
+
+    /// The refusal of a command that may grow, where there is no room in memory and none to be made.
+    pub(super) fn lacks_room(
+        &self,
+        inner: &mut Inner,
+        epoch: Epoch,
+        limit: Option<Lag>,
+        command: &KeyCommand,
+        now: Millis,
+    ) -> Result<Option<Executed>, Refused> {
+        let full = self.memory.bytes() > 0
+            && command.may_grow()
+            && self.make_room(inner, epoch, limit, now)? == Room::None;
+        Ok(full.then_some(Executed {
+            reply: OUT_OF_MEMORY,
+            wait: Lsn::ZERO,
+            wrote: false,
+        }))
     }
 
     /// Appends the record of what was planned, and carries it out.
@@ -527,6 +560,7 @@ impl Store {
         let mut compared = Vec::new();
         let mut inner = self.write();
         inner.keyspace.prune_released(released);
+        self.track(&mut inner, self.host.wall());
         let mut ahead = crate::wal::records(bytes);
         for (count, record) in crate::wal::records(bytes).enumerate() {
             if count.is_multiple_of(PREFETCHED) {
@@ -631,6 +665,8 @@ impl Store {
         inner.expected.clear();
         inner.reign = Some(epoch);
         inner.paused = false;
+        inner.inherited = Inherited::default();
+        self.track(&mut inner, now);
         Ok(start)
     }
 

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
+use super::evict::{Room, TRANSACTION_OUT_OF_MEMORY};
 use super::once::{Known, Memory, RequestId};
 use super::store::{Inner, Refused, Store, never_fits, prefetch};
 use crate::command::KeyCommand;
@@ -226,6 +227,7 @@ impl Store {
         inner.keyspace.prune_released(released);
         prefetch(&inner, commands.iter().copied());
         let now = self.now(&inner);
+        self.track(&mut inner, now);
         let mut wait = Lsn::ZERO;
         if let Some((request, _)) = once {
             match request.known(&inner.keyspace, now) {
@@ -236,6 +238,12 @@ impl Store {
                 }
                 Known::New(depends_on) => wait = depends_on,
             }
+        }
+        if commands.iter().any(|command| command.may_grow())
+            && self.make_room(&mut inner, epoch, limit, now)? == Room::None
+        {
+            let outcome = Outcome::Refused(TRANSACTION_OUT_OF_MEMORY);
+            return Ok(Transacted::without_record(outcome, Lsn::ZERO));
         }
         if let Some(watched) = &watched {
             let depends_on = watched.depends_on(&inner.keyspace, now);

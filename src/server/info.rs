@@ -88,8 +88,9 @@ fn memory(server: &Server, _: &View, out: &mut String) {
     let (_, _, bytes) = server.node.store.size();
     put(out, "used_memory", bytes);
     put(out, "used_memory_dataset", bytes);
-    put(out, "maxmemory", 0);
-    put(out, "maxmemory_policy", "noeviction");
+    let memory = &server.node.store.memory;
+    put(out, "maxmemory", memory.bytes());
+    put(out, "maxmemory_policy", memory.policy().name());
 }
 
 fn persistence(server: &Server, view: &View, out: &mut String) {
@@ -119,6 +120,7 @@ fn stats(server: &Server, _: &View, out: &mut String) {
     put(out, "total_net_input_bytes", Stats::get(&stats.net_in));
     put(out, "total_net_output_bytes", Stats::get(&stats.net_out));
     put(out, "expired_keys", Stats::get(&stats.expired));
+    put(out, "evicted_keys", server.node.store.memory.evicted());
     put(out, "unconfirmed_writes", Stats::get(&stats.unconfirmed));
 }
 

@@ -95,6 +95,10 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: SessionCommand) -> Re
             let (seconds, micros) = (now / 1000, now % 1000 * 1000);
             Reply::Array(vec![bulk(seconds), bulk(micros)])
         }
+        SessionCommand::Help(lines) => {
+            let lines = lines.iter().map(|line| Reply::Simple((*line).into()));
+            Reply::Array(lines.collect())
+        }
         // UNWATCH in a transaction, which ends watching anyway.
         SessionCommand::Transaction(_) => Reply::OK,
         SessionCommand::Quit
@@ -190,6 +194,7 @@ fn config_get(session: &Session<'_>, patterns: &[Bytes]) -> Reply {
         .map_or("0", |(_, port)| port)
         .to_string();
     let witness = settings.kind() == Kind::Witness;
+    let memory = &session.server.node.store.memory;
     let known: Vec<(&'static str, String)> = vec![
         (
             "appendfsync",
@@ -206,8 +211,9 @@ fn config_get(session: &Session<'_>, patterns: &[Bytes]) -> Reply {
         ("databases", "1".into()),
         ("dir", settings.data_dir.display().to_string()),
         ("maxclients", settings.max_clients.to_string()),
-        ("maxmemory", "0".into()),
-        ("maxmemory-policy", "noeviction".into()),
+        ("maxmemory", memory.bytes().to_string()),
+        ("maxmemory-policy", memory.policy().name().into()),
+        ("maxmemory-samples", memory.samples().to_string()),
         ("port", port),
         ("proto-max-bulk-len", (512 << 20).to_string()),
         ("save", String::new()),

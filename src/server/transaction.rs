@@ -10,7 +10,7 @@ use super::session_commands;
 use crate::command::{
     ClientCommand, Command, KeyCommand, SentinelCommand, SessionCommand, TransactionCommand,
 };
-use crate::node::{Outcome, Serves, Stats, Transacted};
+use crate::node::{OUT_OF_MEMORY, Outcome, Serves, Stats, Transacted};
 use crate::resp::Reply;
 
 /// Commands that one transaction may have.
@@ -60,6 +60,8 @@ impl Session<'_> {
             return;
         };
         let standby = self.server.node.gate_now().serves == Serves::Standby;
+        // As in Redis, whatever is queued: a queue takes memory, too.
+        let full = !standby && self.server.node.store.is_out_of_memory();
         let Some(transaction) = &mut self.transaction else {
             return;
         };
@@ -77,6 +79,7 @@ impl Session<'_> {
                 // It may have to wait for another node.
                 | S::Sentinel(SentinelCommand::Failover { .. }),
             )) => Some(NOT_HERE),
+            _ if full => Some(OUT_OF_MEMORY),
             _ if transaction.queue.len() >= MOST => Some(TOO_MANY),
             _ => None,
         };

@@ -113,7 +113,7 @@ impl Planner<'_> {
 
     /// -2: no such key; -1: no expiry. Seconds are rounded, as in Redis.
     pub(super) fn ttl(&mut self, key: &[u8], form: TtlForm) -> Reply {
-        let Some(entry) = self.find(key) else {
+        let Some(entry) = self.look(key) else {
             return Reply::Integer(-2);
         };
         let Some(at) = entry.expire_at() else {

@@ -6,13 +6,16 @@
 
 mod bitmap;
 mod counters;
+mod dump;
 mod generic;
 mod lcs;
+mod object;
 mod set;
 mod strings;
 
 use bytes::Bytes;
 
+use super::access::{Dice, Tracking};
 use super::entry::Entry;
 use super::{Effect, Effects, Keyspace};
 use crate::command::KeyCommand;
@@ -35,17 +38,19 @@ pub struct Plan {
 pub(super) struct Planner<'a> {
     pub(super) keyspace: &'a Keyspace,
     now: Millis,
+    random: u64,
     effects: Effects,
     depends_on: Lsn,
 }
 
 impl Keyspace {
     /// Plans `command` as of `now`, which must not be earlier than the newest record's time (R32);
-    /// `random` decides RANDOMKEY. Nothing is changed.
+    /// `random` decides RANDOMKEY, and which uses are counted. Nothing is changed but how keys are used.
     pub fn plan(&self, command: &KeyCommand, now: Millis, random: u64) -> Plan {
         let mut planner = Planner {
             keyspace: self,
             now,
+            random,
             effects: Effects::new(),
             depends_on: Lsn::ZERO,
         };
@@ -84,16 +89,24 @@ impl<'a> Planner<'a> {
             KeyCommand::IncrBy { key, by } => self.increment(key, *by),
             KeyCommand::IncrByFloat { key, by } => self.increment_float(key, *by),
             KeyCommand::Del { keys } => self.delete(keys),
-            KeyCommand::Exists { keys } | KeyCommand::Touch { keys } => {
+            KeyCommand::DelIfEqual { key, value } => self.delete_if_equal(key, value),
+            KeyCommand::Exists { keys } => {
+                count(keys.iter().filter(|key| self.look(key).is_some()).count())
+            }
+            KeyCommand::Touch { keys } => {
                 count(keys.iter().filter(|key| self.find(key).is_some()).count())
             }
             KeyCommand::Rename(rename) => self.rename(rename),
             KeyCommand::Copy(copy) => self.copy(copy),
+            KeyCommand::Object { key, question } => self.object(key, *question),
+            KeyCommand::MemoryUsage { key } => self.memory_usage(key),
+            KeyCommand::Dump { key } => self.dump(key),
+            KeyCommand::Restore(restore) => self.restore(restore),
             KeyCommand::Expire(expire) => self.expire(expire),
             KeyCommand::Ttl { key, form } => self.ttl(key, *form),
             KeyCommand::Persist { key } => self.persist(key),
             KeyCommand::Type { key } => {
-                let kind = if self.find(key).is_some() {
+                let kind = if self.look(key).is_some() {
                     "string"
                 } else {
                     "none"
@@ -111,9 +124,20 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Looks at `key` as [`Planner::look`] does, and uses it.
+    fn find(&mut self, key: &[u8]) -> Option<&'a Entry> {
+        let entry = self.look(key)?;
+        let tracking = self.keyspace.access.tracking;
+        if tracking != Tracking::Nothing {
+            self.random = Dice(self.random).roll();
+            entry.set_clock(|clock| tracking.used(clock, self.now, self.random));
+        }
+        Some(entry)
+    }
+
     /// Looks at `key`, which from here on the answer shows. An expired key is absent, and the
     /// effects say so (R32): else the answer could be taken back by a node with a slower clock.
-    fn find(&mut self, key: &[u8]) -> Option<&'a Entry> {
+    fn look(&mut self, key: &[u8]) -> Option<&'a Entry> {
         let keyspace = self.keyspace;
         let hash = keyspace.tables.hash(key);
         self.depends_on = self.depends_on.max(keyspace.pending.newest_of(hash));

@@ -89,6 +89,14 @@ impl Planner<'_> {
         Reply::Bulk(entry.shared(..))
     }
 
+    pub(super) fn delete_if_equal(&mut self, key: &[u8], wanted: &[u8]) -> Reply {
+        let equal = self.find(key).is_some_and(|entry| entry.value() == wanted);
+        if equal {
+            self.effects.push(Effect::Del { key });
+        }
+        Reply::Integer(i64::from(equal))
+    }
+
     /// Every pair is set, its expiry removed. No key is looked at.
     pub(super) fn set_all(&mut self, pairs: &[(Bytes, Bytes)]) -> Reply {
         for (key, value) in pairs {

@@ -1,0 +1,90 @@
+//! OBJECT and MEMORY: how a value is kept.
+
+use bytes::Bytes;
+
+use super::args::{SYNTAX_ERROR, arg, integer, is_option, keys};
+use super::{Command, CommandSpec, KeyCommand, SessionCommand};
+use crate::resp::Reply;
+
+/// What OBJECT asks of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectQuestion {
+    /// ENCODING.
+    Encoding,
+    /// FREQ.
+    Frequency,
+    /// IDLETIME.
+    IdleTime,
+    /// REFCOUNT.
+    ReferenceCount,
+}
+
+const OBJECT_HELP: [&str; 15] = [
+    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "ENCODING <key>",
+    "    Return the kind of internal representation used in order to store the value",
+    "    associated with a <key>.",
+    "FREQ <key>",
+    "    Return the access frequency index of the <key>. The returned integer is",
+    "    proportional to the logarithm of the recent access frequency of the key.",
+    "IDLETIME <key>",
+    "    Return the idle time of the <key>, that is the approximated number of",
+    "    seconds elapsed since the last access to the key.",
+    "REFCOUNT <key>",
+    "    Return the number of references of the value associated with the specified",
+    "    <key>.",
+    "HELP",
+    "    Prints this help.",
+];
+
+const MEMORY_HELP: [&str; 6] = [
+    "MEMORY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "USAGE <key> [SAMPLES <count>]",
+    "    Return memory in bytes used by <key> and its value. Nested values are",
+    "    sampled up to <count> times (default: 5, 0 means sample all).",
+    "HELP",
+    "    Prints this help.",
+];
+
+fn question(args: &[Bytes], question: ObjectQuestion) -> Result<Command, Reply> {
+    keys(KeyCommand::Object {
+        key: arg(args, 2),
+        question,
+    })
+}
+
+pub(super) fn parse_encoding(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    question(args, ObjectQuestion::Encoding)
+}
+
+pub(super) fn parse_freq(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    question(args, ObjectQuestion::Frequency)
+}
+
+pub(super) fn parse_idletime(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    question(args, ObjectQuestion::IdleTime)
+}
+
+pub(super) fn parse_refcount(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    question(args, ObjectQuestion::ReferenceCount)
+}
+
+pub(super) fn parse_object_help(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {
+    Ok(Command::Session(SessionCommand::Help(&OBJECT_HELP)))
+}
+
+pub(super) fn parse_memory_help(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {
+    Ok(Command::Session(SessionCommand::Help(&MEMORY_HELP)))
+}
+
+pub(super) fn parse_usage(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
+    for at in (3..args.len()).step_by(2) {
+        let known = args
+            .get(at)
+            .is_some_and(|option| is_option(option, "SAMPLES"));
+        if !known || at + 1 == args.len() || integer(args, at + 1)? < 0 {
+            return Err(SYNTAX_ERROR);
+        }
+    }
+    keys(KeyCommand::MemoryUsage { key: arg(args, 2) })
+}
