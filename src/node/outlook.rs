@@ -35,6 +35,13 @@ pub struct Presence {
     pub follows_since: Micros,
 }
 
+impl Presence {
+    /// A connection to it is open, or one of its own as a standby.
+    pub fn reached(&self) -> bool {
+        self.linked || self.follows.is_some()
+    }
+}
+
 /// Everything of it.
 #[derive(Clone, Debug, Default)]
 pub struct Outlook {
@@ -77,7 +84,7 @@ impl Outlook {
     }
 
     /// Notes what an input tells besides what the machine makes of it.
-    pub(super) fn hear(&mut self, own: NodeId, input: &Input, now: Micros) -> Option<NodeEvent> {
+    pub(super) fn hear(&mut self, own: NodeId, input: &Input, now: Micros) -> Vec<NodeEvent> {
         match input {
             Input::Message(envelope) => {
                 if let Message::Abdicate { epoch, .. } = envelope.message
@@ -85,25 +92,32 @@ impl Outlook {
                 {
                     self.abdicated = self.abdicated.max(epoch);
                 }
-                None
+                Vec::new()
             }
             Input::Followed { standby, epoch, .. } => self.follows(*standby, *epoch, now),
             Input::Matched { epoch } => self.follows(own, *epoch, now),
             Input::StreamLost { standby, .. } => {
                 self.follows_no_more(*standby, now);
-                None
+                Vec::new()
             }
-            _ => None,
+            _ => Vec::new(),
         }
     }
 
-    fn follows(&mut self, standby: NodeId, epoch: Epoch, now: Micros) -> Option<NodeEvent> {
-        let member = self.members.get_mut(&standby)?;
-        let before = member.follows.replace(epoch);
-        if before != Some(epoch) {
-            member.follows_since = now;
+    /// Who follows is there, also before this node has reached it by itself.
+    fn follows(&mut self, standby: NodeId, epoch: Epoch, now: Micros) -> Vec<NodeEvent> {
+        let Some(member) = self.members.get_mut(&standby) else {
+            return Vec::new();
+        };
+        member.heard = Some(now);
+        if member.follows.replace(epoch) == Some(epoch) {
+            return Vec::new();
         }
-        (before != Some(epoch)).then_some(NodeEvent::Follows(standby))
+        member.follows_since = now;
+        let back = member.down.take().map(|_| NodeEvent::MemberUp(standby));
+        back.into_iter()
+            .chain([NodeEvent::Follows(standby)])
+            .collect()
     }
 
     fn follows_no_more(&mut self, standby: NodeId, now: Micros) {
@@ -200,7 +214,8 @@ impl Outlook {
             if *id == settings.id || Some(*id) == self.primary {
                 continue;
             }
-            let lost = !member.linked && now.since(member.linked_since) >= patience;
+            let lost = !member.reached() && now.since(member.linked_since) >= patience;
+            let refused = member.refused && !member.reached();
             // A voter owes its primary an answer to each heartbeat, frozen or not.
             let votes = settings.member(*id).is_some_and(|it| it.member.vote);
             let promise = view.leases.iter().find(|(voter, _)| voter == id);
@@ -210,7 +225,7 @@ impl Outlook {
                     || member.heard.is_none_or(|at| now.since(at) >= patience),
                     |(_, until)| *until <= now,
                 );
-            let down = member.refused || lost || silent;
+            let down = refused || lost || silent;
             if down != member.down.is_some() {
                 member.down = down.then_some(now);
                 news.push(match down {

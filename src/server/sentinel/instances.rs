@@ -85,7 +85,7 @@ impl<'a> Instance<'a> {
             flags.push("o_down");
         }
         flags.push(role);
-        if !self.own() && !self.presence().linked {
+        if !self.own() && !self.presence().reached() {
             flags.push("disconnected");
         }
         if role == "slave" && self.outlook.down.is_some() {
