@@ -9,7 +9,9 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::amounts;
+use super::auth::Auth;
 use super::copy_pace::CopyRate;
+use super::tls::{ClientAuth, Tls};
 use crate::peer::{Identity, Secret, VersionRange};
 use crate::replica::{Kind, Level, MaxLag, MaxLoss, Member, Mode};
 use crate::units::{Micros, NodeId};
@@ -46,6 +48,10 @@ pub struct File {
     pub wal: WalFile,
     /// `[limits]`.
     pub limits: LimitsFile,
+    /// `[auth]`.
+    pub auth: AuthFile,
+    /// `[tls]`.
+    pub tls: TlsFile,
 }
 
 /// `[cluster]` as it is written.
@@ -116,6 +122,28 @@ pub struct LimitsFile {
     pub memory_scrub: Option<Span>,
     pub scrub_rate: Option<Text>,
     pub scrub_rest: Option<Span>,
+}
+
+/// `[auth]` as it is written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct AuthFile {
+    pub requirepass_file: Option<PathBuf>,
+    pub acl_file: Option<PathBuf>,
+    pub protected_mode: Option<bool>,
+}
+
+/// `[tls]` as it is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct TlsFile {
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
+    pub client_auth: Option<ClientAuth>,
+    pub plaintext: Option<bool>,
 }
 
 /// A span of time: `"100 ms"`, `"1s"`, or a number of milliseconds.
@@ -234,6 +262,10 @@ pub struct Settings {
     /// Time in which all that memory holds is added up once; zero: never.
     pub memory_scrub: Duration,
     pub bootstrap: bool,
+    /// Who may do what on the client port.
+    pub auth: Auth,
+    /// TLS on the client port.
+    pub tls: Option<Tls>,
 }
 
 /// Reads a file.
@@ -381,6 +413,8 @@ impl Settings {
             });
         }
         let (secret, secret_text) = read_secret(cluster.secret_file.as_deref())?;
+        let auth = Auth::settle(&file.auth)?;
+        let tls = Tls::settle(&file.tls)?;
         let ms = |span: Option<Span>, default: u64| {
             span.map_or(Duration::from_millis(default), |span| span.0)
         };
@@ -441,6 +475,8 @@ impl Settings {
             // Five million keys are added up in a second or two of one core.
             memory_scrub: ms(file.limits.memory_scrub, 600_000),
             bootstrap: false,
+            auth,
+            tls,
         };
         settings.check()?;
         Ok(settings)
@@ -558,6 +594,13 @@ impl Settings {
             .filter(|m| m.member.kind == Kind::Data)
             .count();
         let mut notes = Vec::new();
+        if self.auth.shuts_out_others() && !is_loopback(&self.client_addr) {
+            notes.push(
+                "Protected mode: clients from other hosts are refused, since no password is set. \
+                 Say auth.requirepass_file or auth.acl_file, or auth.protected_mode = false."
+                    .to_string(),
+            );
+        }
         if voters.len() == 1 && all_data > 1 {
             notes.push(
                 "One voter: there is no automatic takeover. The first node goes on alone when \

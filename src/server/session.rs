@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use super::Server;
+use super::acl::Access;
 use super::hold::Hold;
 use super::pubsub::{Message, Subscriptions};
 use super::session_commands;
@@ -134,6 +135,8 @@ pub(super) struct Session<'a> {
     pub(super) transaction: Option<Transaction>,
     /// Since WATCH.
     pub(super) watched: Option<Watched>,
+    /// Who the client is, and what it may do.
+    pub(super) access: Access,
     /// Empty between batches; its memory is used again.
     done: Vec<Executed>,
     /// More whole requests may be in the read buffer.
@@ -144,7 +147,7 @@ pub(super) struct Session<'a> {
     closing: bool,
 }
 
-pub(super) async fn run<S>(server: &Server, id: u64, mut stream: S, full: bool)
+pub(super) async fn run<S>(server: &Server, id: u64, mut stream: S, access: Access, full: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -165,6 +168,7 @@ where
         todo: VecDeque::new(),
         transaction: None,
         watched: None,
+        access,
         done: Vec::new(),
         unparsed: false,
         hold: Hold::default(),
@@ -212,7 +216,9 @@ impl Session<'_> {
         let mut messages = self.server.pubsub.receive();
         // What rarely happens is waited for once, not anew for each command.
         let mut reign_moves = std::pin::pin!(moved(node.reign()));
-        let mut stopping = std::pin::pin!(node.stopping.cancelled());
+        // By the node's end, or by who disconnects this client.
+        let ending = self.server.ending_of(self.id);
+        let mut stopping = std::pin::pin!(ending.cancelled());
         let mut timer = std::pin::pin!(tokio::time::sleep_until(Instant::now()));
         let mut armed: Option<Instant> = None;
         loop {
@@ -224,6 +230,8 @@ impl Session<'_> {
             if !out.is_empty() {
                 Stats::add(&node.stats.net_out, out.len() as u64);
                 stream.write_all(&out).await?;
+                // TLS may keep the end of it back; a socket has nothing to flush.
+                stream.flush().await?;
                 out.clear();
                 if out.capacity() > 1 << 20 {
                     out = BytesMut::with_capacity(16 << 10);
@@ -297,6 +305,9 @@ impl Session<'_> {
         message: Result<Message, broadcast::error::RecvError>,
     ) -> std::io::Result<()> {
         match message {
+            Ok(Message::Recheck) if self.overhears() => Err(std::io::Error::other(
+                "the subscriber's permission was taken away",
+            )),
             Ok(message) => {
                 for reply in self.subscriptions.deliver(&message) {
                     self.answer(&reply);
@@ -310,6 +321,11 @@ impl Session<'_> {
 
     fn parse(&mut self, parser: &mut RequestParser, buffer: &mut BytesMut) {
         self.unparsed = false;
+        if self.is_behind_barrier() {
+            self.unparsed = true;
+            return;
+        }
+        parser.set_unauthenticated(self.access.is_stranger());
         while !self.closing {
             if self.todo.len() >= MAX_TODO {
                 self.unparsed = true;
@@ -317,11 +333,18 @@ impl Session<'_> {
             }
             match parser.parse(buffer) {
                 Ok(Some(request)) => {
-                    let command = Command::parse(&request);
-                    self.todo.push_back(command.map_err(|reply| Mistake {
-                        reply,
-                        weight: Weight::of(&request),
-                    }));
+                    let todo = self.admit(&request).and_then(|()| {
+                        Command::parse(&request).map_err(|reply| Mistake {
+                            reply,
+                            weight: Weight::of(&request),
+                        })
+                    });
+                    let barrier = self.is_barrier(&todo);
+                    self.todo.push_back(todo);
+                    if barrier {
+                        self.unparsed = true;
+                        return;
+                    }
                 }
                 Ok(None) => return,
                 Err(broken) => {
@@ -333,6 +356,12 @@ impl Session<'_> {
                 }
             }
         }
+    }
+
+    /// Nothing more is read; what was answered still goes out.
+    pub(super) fn close_after_replies(&mut self) {
+        self.todo.clear();
+        self.closing = true;
     }
 
     /// What waits to be executed, and what still comes, is refused, so that the client asks again

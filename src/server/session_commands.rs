@@ -4,14 +4,19 @@ use bytes::Bytes;
 
 use super::session::{After, Session};
 use super::transaction::NOT_HERE;
-use super::{ClientInfo, info, sentinel};
-use crate::command::{ClientCommand, HelloCommand, SessionCommand, glob_matches};
+use super::{ClientInfo, acl, info, sentinel};
+use crate::command::{
+    ClientCommand, HelloCommand, HelloStep, SessionCommand, clean_name, glob_matches,
+};
 use crate::node::Serves;
 use crate::replica::Kind;
 use crate::resp::{Reply, Version};
 
-const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the \
-                           default user. Are you sure your configuration is correct?";
+const HELLO_NEEDS_AUTH: Reply = Reply::error(
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH \
+     <user> <pass> option can be used to authenticate the client and select the RESP protocol \
+     version at the same time",
+);
 
 /// Answers what is not answered by one reply, too.
 pub(super) fn answer(session: &mut Session<'_>, command: SessionCommand) -> After {
@@ -39,10 +44,8 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: SessionCommand) -> Re
         SessionCommand::Ping { message } => ping(session, message),
         SessionCommand::Echo { message } => Reply::Bulk(message),
         SessionCommand::Hello(hello) => hello_reply(session, hello),
-        SessionCommand::Auth { user: Some(_), .. } => {
-            Reply::error("WRONGPASS invalid username-password pair or user is disabled.")
-        }
-        SessionCommand::Auth { user: None, .. } => Reply::error(NO_PASSWORD),
+        SessionCommand::Auth { user, password } => session.authenticate(user, &password),
+        SessionCommand::Acl(command) => acl::answer(session, command),
         SessionCommand::Select => Reply::OK,
         SessionCommand::Client(command) => client(session, command),
         SessionCommand::Command(query) => query.answer(),
@@ -61,6 +64,7 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: SessionCommand) -> Re
             subscriptions.clear(&session.server.pubsub);
             session.version = Version::Resp2;
             session.forget_transaction();
+            session.log_out();
             Reply::Simple("RESET".into())
         }
         SessionCommand::Publish { channel, message } => {
@@ -126,8 +130,18 @@ fn subscribe(session: &mut Session<'_>, pattern: bool, add: bool, names: Vec<Byt
 }
 
 fn hello_reply(session: &mut Session<'_>, hello: HelloCommand) -> Reply {
-    if hello.auth.is_some() {
-        return Reply::error("WRONGPASS invalid username-password pair or user is disabled.");
+    for step in &hello.steps {
+        let done = match step {
+            HelloStep::Auth { user, password } => session.log_in(user, password, b"hello"),
+            HelloStep::SetName(name) => clean_name(name).map(|()| session.set_name(name)),
+            HelloStep::Unknown(option) => Err(HelloStep::unknown(option)),
+        };
+        if let Err(reply) = done {
+            return reply;
+        }
+    }
+    if !session.is_authenticated() {
+        return HELLO_NEEDS_AUTH;
     }
     if let Some(version) = hello.version {
         session.version = version;
@@ -137,13 +151,9 @@ fn hello_reply(session: &mut Session<'_>, hello: HelloCommand) -> Reply {
     } else {
         2
     };
-    let name = hello.client_name;
-    session.server.update_client(session.id, |info| {
-        info.resp = resp;
-        if let Some(name) = &name {
-            info.name = String::from_utf8_lossy(name).into_owned();
-        }
-    });
+    session
+        .server
+        .update_client(session.id, |info| info.resp = resp);
     let gate = session.server.node.gate_now();
     let role = match gate.serves {
         Serves::Witness => "sentinel",
@@ -228,12 +238,29 @@ impl ClientInfo {
     }
 }
 
+impl Session<'_> {
+    fn set_name(&self, name: &Bytes) {
+        let name = String::from_utf8_lossy(name).into_owned();
+        self.server.update_client(self.id, |info| info.name = name);
+    }
+}
+
+/// This connection, as CLIENT LIST has it.
+pub(super) fn own_line(session: &Session<'_>) -> String {
+    let mut found = None;
+    session
+        .server
+        .update_client(session.id, |info| found = Some(info.clone()));
+    let line = found.map(|info| client_line(session.server, &info));
+    line.unwrap_or_default().trim_end().to_string()
+}
+
 fn client_line(server: &super::Server, info: &ClientInfo) -> String {
     let (channels, patterns) = info.subscriptions;
     format!(
         "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db=0 sub={channels} \
          psub={patterns} ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 \
-         obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir=-1 resp={} lib-name={} \
+         obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} user={} redir=-1 resp={} lib-name={} \
          lib-ver={}\n",
         info.id,
         info.from,
@@ -243,6 +270,7 @@ fn client_line(server: &super::Server, info: &ClientInfo) -> String {
         info.last.elapsed().as_secs(),
         if channels + patterns > 0 { "P" } else { "N" },
         info.last_command,
+        String::from_utf8_lossy(&info.user),
         info.resp,
         info.library.0,
         info.library.1,
@@ -257,7 +285,12 @@ fn config_get(session: &Session<'_>, patterns: &[Bytes]) -> Reply {
         .map_or("0", |(_, port)| port)
         .to_string();
     let witness = settings.kind() == Kind::Witness;
+    let acl_file = settings.auth.acl_file.as_ref();
     let known: Vec<(&'static str, String)> = vec![
+        (
+            "aclfile",
+            acl_file.map_or_else(String::new, |path| path.display().to_string()),
+        ),
         (
             "appendfsync",
             match settings.fsync {
@@ -276,6 +309,15 @@ fn config_get(session: &Session<'_>, patterns: &[Bytes]) -> Reply {
         ("maxmemory", "0".into()),
         ("maxmemory-policy", "noeviction".into()),
         ("port", port),
+        (
+            "protected-mode",
+            if settings.auth.protected_mode {
+                "yes"
+            } else {
+                "no"
+            }
+            .into(),
+        ),
         ("proto-max-bulk-len", (512 << 20).to_string()),
         ("save", String::new()),
         ("timeout", "0".into()),

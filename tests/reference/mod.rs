@@ -1,5 +1,8 @@
 //! A real redis-server to compare with, and chance that can be repeated.
 
+// Each test binary compiles this file and uses a part of it.
+#![allow(dead_code)]
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command as Process, Stdio};
