@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 use understudy::cli::load::connection::Connection;
 use understudy::cli::load::directory::Directory;
 use understudy::cli::load::follow::{Clock, FollowSpec, Following, State};
+use understudy::cli::load::login::Login;
 use understudy::cli::load::throughput::{self, Limit, LoadSpec};
 use understudy::cli::local_cluster::ports::Reservation;
 use understudy::resp::Reply;
@@ -74,6 +75,7 @@ impl Drop for Redis {
 
 fn load_spec(address: SocketAddr) -> LoadSpec {
     LoadSpec {
+        login: Login::default(),
         address,
         clients: 4,
         pipeline: 8,

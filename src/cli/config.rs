@@ -7,6 +7,8 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::node::{self, Settings};
+use crate::server;
+use crate::wal::ReadOnlyDisk;
 
 /// Flags of `config`.
 #[derive(Debug, clap::Args)]
@@ -31,6 +33,7 @@ enum ConfigCommand {
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let ConfigCommand::Check { file, json } = args.command;
     let settings = Settings::settle(node::read(&file)?)?;
+    server::check_files(&settings, &ReadOnlyDisk)?;
     let notes = settings.notes();
     let detection = settings.interval * settings.threshold + settings.timeout;
     if json {

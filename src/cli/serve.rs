@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::http;
 use crate::node::{self, File, RealHost, Settings};
 use crate::replica::Mode;
 use crate::server::{self, Server};
+use crate::wal::RealDisk;
 
 /// Flags of `serve`. They win over the file, the file over the defaults.
 #[derive(Debug, clap::Args)]
@@ -95,15 +97,28 @@ fn workers() -> usize {
     cores.saturating_sub(1).max(1)
 }
 
+async fn told(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
 async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     // Every port is bound before anything is promised, so that a taken one is said at once.
     let clients = server::bind(&settings.client_addr).await?;
     let orders = http::bind(&settings.http_addr).await?;
     let mut terminate = signal(SignalKind::terminate()).context("signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
+    // It means "read the certificate again", where there is one, and the end elsewhere.
+    let mut hangup = match settings.tls {
+        Some(_) => Some(signal(SignalKind::hangup()).context("signals")?),
+        None => None,
+    };
     for note in settings.notes() {
         tracing::info!("{note}");
     }
+    server::check_files(&settings, &RealDisk)?;
     let running = tokio::select! {
         running = node::start(settings, RealHost::new()) => running?,
         // A node that waits for what its disk lost may be told to end.
@@ -111,21 +126,34 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
     };
     let server = Server::new(running.node.clone());
+    if let Err(wrong) = server.read_files() {
+        running.stop().await;
+        return Err(wrong.into());
+    }
     tracing::info!(
-        "node {} of cluster {}: clients on {}, members on {}, HTTP on {}",
+        "node {} of cluster {}: clients on {}{}, members on {}, HTTP on {}",
         running.node.id(),
         running.node.settings.name,
         running.node.settings.client_addr,
+        if running.node.settings.tls.is_some() {
+            " (TLS)"
+        } else {
+            ""
+        },
         running.node.settings.peer_addr,
         running.node.settings.http_addr,
     );
     let serving = tokio::spawn(server::serve(server.clone(), clients));
     let http = tokio::spawn(http::serve(server.clone(), orders));
-    let probing = tokio::spawn(server::probe(server));
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let probing = tokio::spawn(server::probe(Arc::clone(&server)));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = told(&mut hangup) => server.reload_certificate(),
+        }
     }
+    drop(server);
     tracing::info!("stopping");
     // The process ends: its keys are not freed one by one, which takes a second for five million.
     std::mem::forget(running.node.clone());

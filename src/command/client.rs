@@ -115,6 +115,14 @@ pub(super) fn is_clean(name: &[u8]) -> bool {
 pub(super) const UNCLEAN_NAME: Reply =
     Reply::error("ERR Client names cannot contain spaces, newlines or special characters.");
 
+/// Whether a connection may be named so.
+pub fn clean_name(name: &[u8]) -> Result<(), Reply> {
+    match is_clean(name) {
+        true => Ok(()),
+        false => Err(UNCLEAN_NAME),
+    }
+}
+
 pub(super) fn parse_id(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {
     client(ClientCommand::Id)
 }

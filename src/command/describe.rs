@@ -246,25 +246,90 @@ fn keys_of(request: &[Bytes]) -> Reply {
     let Some(spec) = spec else {
         return Reply::error("ERR Invalid command specified");
     };
-    let (first_key, last_key, key_step) = spec.keys;
-    if first_key == 0 {
+    if spec.keys.0 == 0 {
         return Reply::error("ERR The command has no key arguments");
     }
     if !spec.accepts(request.len()) {
         return Reply::error("ERR Invalid number of arguments specified for command");
     }
+    let keys = key_places(spec, request.len()).filter_map(|place| request.get(place));
+    Reply::Array(keys.cloned().map(Reply::Bulk).collect())
+}
+
+/// Where the keys of a request with `args` arguments stand.
+fn key_places(spec: &CommandSpec, args: usize) -> impl Iterator<Item = usize> + use<> {
+    let (first_key, last_key, key_step) = spec.keys;
     let position = |key: i32| {
         let distance = key.unsigned_abs() as usize;
         if key < 0 {
-            request.len().saturating_sub(distance)
+            args.saturating_sub(distance)
         } else {
             distance
         }
     };
     let (first, last) = (position(first_key), position(last_key));
-    let step = (key_step.max(1)) as usize;
-    let keys = request.iter().take(last + 1).skip(first).step_by(step);
-    Reply::Array(keys.cloned().map(Reply::Bulk).collect())
+    let end = if first_key == 0 {
+        0
+    } else {
+        (last + 1).min(args)
+    };
+    (first..end).step_by(key_step.max(1) as usize)
+}
+
+/// What a request does with a key, as far as permissions ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyUse {
+    /// Something of its value is told.
+    pub reads: bool,
+    /// It is made, changed or removed.
+    pub writes: bool,
+}
+
+/// Where the keys of a request for `spec` stand, and what happens to each.
+pub fn key_uses(
+    spec: &'static CommandSpec,
+    args: &[Bytes],
+) -> impl Iterator<Item = (usize, KeyUse)> + use<> {
+    let said = |flags: &'static str| KeyUse {
+        reads: words(flags).any(|flag| flag == "access"),
+        writes: words(flags).any(|flag| ["insert", "update", "delete"].contains(&flag)),
+    };
+    let (of_first, of_others) = match spec.key_flags.split_once(';') {
+        Some((of_first, of_others)) => (said(of_first), said(of_others)),
+        None => (said(spec.key_flags), said(spec.key_flags)),
+    };
+    let of_first = variable_use(spec.name, args).unwrap_or(of_first);
+    let places = key_places(spec, args.len()).enumerate();
+    places.map(move |(number, place)| (place, if number == 0 { of_first } else { of_others }))
+}
+
+/// Of the commands whose arguments say whether they read and write.
+fn variable_use(name: &str, args: &[Bytes]) -> Option<KeyUse> {
+    match name {
+        "set" => {
+            let options = args.iter().skip(3);
+            Some(KeyUse {
+                reads: options.into_iter().any(|option| is_option(option, "GET")),
+                writes: true,
+            })
+        }
+        "bitfield" => Some(KeyUse {
+            reads: true,
+            writes: !bitfield_only_reads(args.get(2..).unwrap_or_default()),
+        }),
+        _ => None,
+    }
+}
+
+fn bitfield_only_reads(mut options: &[Bytes]) -> bool {
+    loop {
+        options = match options {
+            [] => return true,
+            [option, _, _, tail @ ..] if is_option(option, "GET") => tail,
+            [option, _, tail @ ..] if is_option(option, "OVERFLOW") => tail,
+            _ => return false,
+        };
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! One file per family; `table.rs` knows all names, arities and flags; `describe.rs` answers
 //! COMMAND from it. Differences from Redis are listed in `docs/commands.md`.
 
+mod acl;
 mod args;
 mod bitmap;
 mod client;
@@ -31,12 +32,13 @@ mod transaction;
 
 use bytes::Bytes;
 
+pub use acl::AclCommand;
 pub(crate) use args::NOT_AN_INTEGER;
 pub use args::{MAX_STRING_BYTES, invalid_expire_time, parse_integer};
 pub use bitmap::{BitOp, BitRange, BitSearch, FieldAction, FieldOp, FieldType, Overflow};
-pub use client::{ClientCommand, ClientKind};
+pub use client::{ClientCommand, ClientKind, clean_name};
 pub use client_control::{ClientFilter, ReplyMode};
-pub use describe::{CommandQuery, ListFilter};
+pub use describe::{CommandQuery, KeyUse, ListFilter, key_uses};
 pub use dump::RestoreCommand;
 pub use expire::{ExpireCommand, ExpireCondition, TtlForm};
 pub use generic::{CopyCommand, RenameCommand, ScanCommand};
@@ -45,7 +47,7 @@ pub use long_double::LongDouble;
 pub use object::ObjectQuestion;
 pub use receipt::{CopyLevel, DurabilityCommand, WaitCommand};
 pub use sentinel::SentinelCommand;
-pub use session::{HelloCommand, SessionCommand};
+pub use session::{HelloCommand, HelloStep, SessionCommand};
 pub use set::{Expiry, GetExCommand, GetExExpiry, SetCommand, SetCondition, SetExpiry, SetReply};
 pub use string::{LcsCommand, LcsForm};
 pub use table::{CommandSpec, commands, lookup};
@@ -66,16 +68,7 @@ impl Command {
     /// Whether there is such a command, and it takes so many arguments. What is wrong with `request`
     /// besides is found when it is carried out, which matters in a transaction.
     pub fn is_known(request: &Request) -> bool {
-        let args = &request.args[..];
-        let spec = args.first().and_then(|name| lookup(name));
-        let Some(spec) = spec.filter(|spec| spec.container().is_none()) else {
-            return false;
-        };
-        let container = spec.subcommands().next().is_some();
-        let with_subcommand = container && (args.len() > 1 || spec.name != "command");
-        spec.accepts(args.len())
-            && (!with_subcommand
-                || find_subcommand(spec, args).is_some_and(|found| found.accepts(args.len())))
+        row_of(&request.args).is_ok()
     }
 
     /// The meaning of `request`, or the error to answer.
@@ -123,6 +116,32 @@ impl CommandSpec {
     /// The meaning of a request for this command.
     pub fn parse(&'static self, request: &Request) -> Result<Command, Reply> {
         (self.parse)(self, &request.args)
+    }
+}
+
+/// Why a request has no row in the table.
+#[derive(Clone, Copy, Debug)]
+pub enum NoRow {
+    /// There is no such command or subcommand.
+    Unknown,
+    /// It takes another number of arguments.
+    Arity(&'static CommandSpec),
+}
+
+/// The row that a request is for, the subcommand's where there is one, once the number of its
+/// arguments is right.
+pub fn row_of(args: &[Bytes]) -> Result<&'static CommandSpec, NoRow> {
+    let spec = args.first().and_then(|name| lookup(name));
+    let spec = spec.filter(|spec| spec.container().is_none());
+    let spec = spec.ok_or(NoRow::Unknown)?;
+    let container = spec.subcommands().next().is_some();
+    let row = match container && args.len() > 1 {
+        true => find_subcommand(spec, args).ok_or(NoRow::Unknown)?,
+        false => spec,
+    };
+    match row.accepts(args.len()) {
+        true => Ok(row),
+        false => Err(NoRow::Arity(row)),
     }
 }
 

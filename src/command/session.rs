@@ -4,10 +4,10 @@
 use bytes::Bytes;
 
 use super::args::{arg, database, is_option, printable, rest, wrong_arity};
-use super::client::{UNCLEAN_NAME, is_clean};
+use super::client::clean_name;
 use super::{
-    ClientCommand, Command, CommandQuery, CommandSpec, SentinelCommand, TransactionCommand,
-    WaitCommand, parse_integer,
+    AclCommand, ClientCommand, Command, CommandQuery, CommandSpec, SentinelCommand,
+    TransactionCommand, WaitCommand, parse_integer,
 };
 use crate::resp::{Reply, Version};
 
@@ -35,6 +35,8 @@ pub enum SessionCommand {
     },
     /// SELECT 0. There is one database, so any other is refused when parsed.
     Select,
+    /// ACL and a subcommand.
+    Acl(AclCommand),
     /// CLIENT and a subcommand.
     Client(ClientCommand),
     /// COMMAND and its subcommands; [`CommandQuery::answer`] answers it.
@@ -110,10 +112,32 @@ pub enum SessionCommand {
 pub struct HelloCommand {
     /// The version to switch to; none: stay.
     pub version: Option<Version>,
-    /// User and password.
-    pub auth: Option<(Bytes, Bytes)>,
-    /// Name for the connection.
-    pub client_name: Option<Bytes>,
+    /// Carried out one by one, as Redis does: what stands before a mistake has happened.
+    pub steps: Vec<HelloStep>,
+}
+
+/// One of HELLO's options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HelloStep {
+    /// AUTH.
+    Auth {
+        /// The user.
+        user: Bytes,
+        /// The password.
+        password: Bytes,
+    },
+    /// SETNAME; whether the name may be one is found when it is set.
+    SetName(Bytes),
+    /// There is no such option. The last step.
+    Unknown(Bytes),
+}
+
+impl HelloStep {
+    /// What is wrong with an option that is none.
+    pub fn unknown(option: &[u8]) -> Reply {
+        let option = printable(option, option.len());
+        Reply::Error(format!("ERR Syntax error in HELLO option '{option}'").into())
+    }
 }
 
 fn session(command: SessionCommand) -> Result<Command, Reply> {
@@ -150,24 +174,23 @@ pub(super) fn parse_hello(_: &'static CommandSpec, args: &[Bytes]) -> Result<Com
     }
     let mut options = args.get(2..).unwrap_or_default();
     while let [option, tail @ ..] = options {
-        options = match tail {
+        let (step, tail) = match tail {
             [user, password, tail @ ..] if is_option(option, "AUTH") => {
-                hello.auth = Some((user.clone(), password.clone()));
-                tail
+                let (user, password) = (user.clone(), password.clone());
+                (HelloStep::Auth { user, password }, tail)
             }
             [name, tail @ ..] if is_option(option, "SETNAME") => {
-                if !is_clean(name) {
-                    return Err(UNCLEAN_NAME);
+                if hello.steps.is_empty() {
+                    clean_name(name)?;
                 }
-                hello.client_name = Some(name.clone());
-                tail
+                (HelloStep::SetName(name.clone()), tail)
             }
-            _ => {
-                let option = printable(option, option.len());
-                let text = format!("ERR Syntax error in HELLO option '{option}'");
-                return Err(Reply::Error(text.into()));
-            }
+            // Nothing has happened before it.
+            _ if hello.steps.is_empty() => return Err(HelloStep::unknown(option)),
+            _ => (HelloStep::Unknown(option.clone()), &[][..]),
         };
+        hello.steps.push(step);
+        options = tail;
     }
     session(SessionCommand::Hello(hello))
 }

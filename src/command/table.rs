@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 
 use super::{
-    Command, bitmap, client, client_control, describe, dump, expire, generic, object,
+    Command, acl, bitmap, client, client_control, describe, dump, expire, generic, object,
     parse_container, pubsub, receipt, request_id, sentinel, session, set, string, transaction,
 };
 use crate::resp::Reply;
@@ -119,6 +119,104 @@ fn bucket_of(name: &[u8]) -> usize {
 
 #[rustfmt::skip]
 static COMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "acl", arity: -2, flags: "",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "server", since: "6.0.0", summary: "A container for Access List Control commands ",
+        parse: parse_container,
+    },
+    CommandSpec {
+        name: "acl|cat", arity: -2, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "server", since: "6.0.0", summary: "List the ACL categories or the commands inside a category",
+        parse: acl::parse_cat,
+    },
+    CommandSpec {
+        name: "acl|deluser", arity: -3, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "server", since: "6.0.0", summary: "Remove the specified ACL users and the associated rules",
+        parse: acl::parse_deluser,
+    },
+    CommandSpec {
+        name: "acl|dryrun", arity: -4, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "server", since: "7.0.0", summary: "Returns whether the user can execute the given command without executing the command.",
+        parse: acl::parse_dryrun,
+    },
+    CommandSpec {
+        name: "acl|genpass", arity: -2, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "server", since: "6.0.0", summary: "Generate a pseudorandom secure password to use for ACL users",
+        parse: acl::parse_genpass,
+    },
+    CommandSpec {
+        name: "acl|getuser", arity: 3, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "server", since: "6.0.0", summary: "Get the rules for a specific ACL user",
+        parse: acl::parse_getuser,
+    },
+    CommandSpec {
+        name: "acl|help", arity: 2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "server", since: "6.0.0", summary: "Show helpful text about the different subcommands",
+        parse: acl::parse_help,
+    },
+    CommandSpec {
+        name: "acl|list", arity: 2, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "server", since: "6.0.0", summary: "List the current ACL rules in ACL config file format",
+        parse: acl::parse_list,
+    },
+    CommandSpec {
+        name: "acl|load", arity: 2, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "server", since: "6.0.0", summary: "Reload the ACLs from the configured ACL file",
+        parse: acl::parse_load,
+    },
+    CommandSpec {
+        name: "acl|log", arity: -2, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "server", since: "6.0.0", summary: "List latest events denied because of ACLs in place",
+        parse: acl::parse_log,
+    },
+    CommandSpec {
+        name: "acl|save", arity: 2, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "server", since: "6.0.0", summary: "Save the current ACL rules in the configured ACL file",
+        parse: acl::parse_save,
+    },
+    CommandSpec {
+        name: "acl|setuser", arity: -3, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "server", since: "6.0.0", summary: "Modify or create the rules for a specific ACL user",
+        parse: acl::parse_setuser,
+    },
+    CommandSpec {
+        name: "acl|users", arity: 2, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "server", since: "6.0.0", summary: "List the username of all the configured ACL rules",
+        parse: acl::parse_users,
+    },
+    CommandSpec {
+        name: "acl|whoami", arity: 2, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "server", since: "6.0.0", summary: "Return the name of the user associated to the current connection",
+        parse: acl::parse_whoami,
+    },
     CommandSpec {
         name: "append", arity: 3, flags: "write denyoom fast",
         keys: (1, 1, 1), key_flags: "RW insert",

@@ -9,8 +9,10 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::amounts;
+use super::auth::Auth;
 use super::copy_pace::CopyRate;
 use super::memory_limits::MOST_SAMPLES;
+use super::tls::{ClientAuth, Tls};
 use crate::keyspace::EvictionPolicy;
 use crate::peer::{Identity, Secret, VersionRange};
 use crate::replica::{Kind, Level, MaxLag, MaxLoss, Member, Mode};
@@ -48,6 +50,10 @@ pub struct File {
     pub wal: WalFile,
     /// `[limits]`.
     pub limits: LimitsFile,
+    /// `[auth]`.
+    pub auth: AuthFile,
+    /// `[tls]`.
+    pub tls: TlsFile,
 }
 
 /// `[cluster]` as it is written.
@@ -123,6 +129,28 @@ pub struct LimitsFile {
     pub maxmemory: Option<Text>,
     pub maxmemory_policy: Option<String>,
     pub maxmemory_samples: Option<u32>,
+}
+
+/// `[auth]` as it is written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct AuthFile {
+    pub requirepass_file: Option<PathBuf>,
+    pub acl_file: Option<PathBuf>,
+    pub protected_mode: Option<bool>,
+}
+
+/// `[tls]` as it is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct TlsFile {
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
+    pub client_auth: Option<ClientAuth>,
+    pub plaintext: Option<bool>,
 }
 
 /// A span of time: `"100 ms"`, `"1s"`, or a number of milliseconds.
@@ -249,6 +277,10 @@ pub struct Settings {
     pub maxmemory_policy: EvictionPolicy,
     pub maxmemory_samples: u32,
     pub bootstrap: bool,
+    /// Who may do what on the client port.
+    pub auth: Auth,
+    /// TLS on the client port.
+    pub tls: Option<Tls>,
 }
 
 /// Reads a file.
@@ -396,6 +428,8 @@ impl Settings {
             });
         }
         let (secret, secret_text) = read_secret(cluster.secret_file.as_deref())?;
+        let auth = Auth::settle(&file.auth)?;
+        let tls = Tls::settle(&file.tls)?;
         let ms = |span: Option<Span>, default: u64| {
             span.map_or(Duration::from_millis(default), |span| span.0)
         };
@@ -463,6 +497,8 @@ impl Settings {
             maxmemory_policy: policy(file.limits.maxmemory_policy.as_deref())?,
             maxmemory_samples: file.limits.maxmemory_samples.unwrap_or(5),
             bootstrap: false,
+            auth,
+            tls,
         };
         settings.check()?;
         Ok(settings)
@@ -588,6 +624,13 @@ impl Settings {
             .filter(|m| m.member.kind == Kind::Data)
             .count();
         let mut notes = Vec::new();
+        if self.auth.shuts_out_others() && !is_loopback(&self.client_addr) {
+            notes.push(
+                "Protected mode: clients from other hosts are refused, since no password is set. \
+                 Say auth.requirepass_file or auth.acl_file, or auth.protected_mode = false."
+                    .to_string(),
+            );
+        }
         if voters.len() == 1 && all_data > 1 {
             notes.push(
                 "One voter: there is no automatic takeover. The first node goes on alone when \

@@ -74,7 +74,7 @@ impl dyn Host {
     }
 
     /// Work that blocks: others are moved out of its way.
-    pub(super) fn blocking<R>(&self, work: impl FnOnce() -> R) -> R {
+    pub(crate) fn blocking<R>(&self, work: impl FnOnce() -> R) -> R {
         if self.has_threads() {
             tokio::task::block_in_place(work)
         } else {

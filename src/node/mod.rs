@@ -16,6 +16,7 @@
 //! Sessions (`server`) go by the published [`Gate`]: they never ask the machine.
 
 mod amounts;
+mod auth;
 mod clock;
 mod config;
 mod copies;
@@ -50,12 +51,14 @@ mod stats;
 mod steward;
 mod store;
 mod stream;
+mod tls;
 mod transact;
 mod waiters;
 
+pub use auth::{Auth, PasswordDigest};
 pub use config::{
-    ClusterFile, ConfigError, File, HeartbeatFile, LimitsFile, MemberFile, MemberSettings,
-    Settings, Span, Text, WalFile, parse, parse_bytes, parse_member, read,
+    AuthFile, ClusterFile, ConfigError, File, HeartbeatFile, LimitsFile, MemberFile,
+    MemberSettings, Settings, Span, Text, TlsFile, WalFile, parse, parse_bytes, parse_member, read,
 };
 pub use copies::{Copied, Copies};
 pub use copy_pace::CopyRate;
@@ -77,4 +80,5 @@ pub use snapshots::{CannotLoad, NoSnapshot};
 pub use start::{Running, StartError, start};
 pub use stats::Stats;
 pub use store::{Executed, Refused, Store};
+pub use tls::{ClientAuth, Tls};
 pub use transact::{Outcome, Transacted, Watched};

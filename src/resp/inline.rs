@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 /// The arguments of `line` (without its line end), or `None` where quotes do not balance. A NUL
 /// byte ends the line, as it does in Redis.
-pub(super) fn split_args(line: &[u8]) -> Option<Vec<Bytes>> {
+pub fn split_args(line: &[u8]) -> Option<Vec<Bytes>> {
     let end = memchr::memchr(0, line).unwrap_or(line.len());
     let mut rest = line.get(..end)?;
     let mut args = Vec::new();

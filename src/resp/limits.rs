@@ -11,6 +11,23 @@ pub struct Limits {
     pub max_inline_bytes: usize,
     /// Most bytes of all arguments of one request together (Redis: `client-query-buffer-limit`).
     pub max_request_bytes: usize,
+    /// The client has not said who it is: Redis's narrower bounds hold, too.
+    pub unauthenticated: bool,
+}
+
+impl Limits {
+    /// Most arguments of one request while unauthenticated.
+    pub(super) const STRANGER_ARGS: usize = 10;
+    /// Longest single argument, in bytes, while unauthenticated.
+    pub(super) const STRANGER_BULK_BYTES: usize = 16_384;
+
+    /// For a client that has yet to authenticate.
+    pub fn for_strangers() -> Limits {
+        Limits {
+            unauthenticated: true,
+            ..Limits::default()
+        }
+    }
 }
 
 impl Default for Limits {
@@ -20,6 +37,7 @@ impl Default for Limits {
             max_bulk_bytes: 512 * 1024 * 1024,
             max_inline_bytes: 64 * 1024,
             max_request_bytes: 1024 * 1024 * 1024,
+            unauthenticated: false,
         }
     }
 }

@@ -20,6 +20,7 @@ mod reply_parser;
 mod request;
 
 pub use decimal::{format_double, push_decimal};
+pub use inline::split_args;
 pub use limits::Limits;
 pub use quoted::quote;
 pub use reply::{Reply, Version};

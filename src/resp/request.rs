@@ -33,6 +33,12 @@ pub enum ProtocolError {
     /// The length behind `$` is no number, negative, or above the limit.
     #[error("ERR Protocol error: invalid bulk length")]
     InvalidBulkLength,
+    /// The count behind `*` is above what a client may send that has not authenticated.
+    #[error("ERR Protocol error: unauthenticated multibulk length")]
+    UnauthenticatedMultibulkLength,
+    /// The length behind `$` is above what a client may send that has not authenticated.
+    #[error("ERR Protocol error: unauthenticated bulk length")]
+    UnauthenticatedBulkLength,
     /// An argument does not start with `$`.
     #[error("ERR Protocol error: expected '$', got '{}'", *.0 as char)]
     ExpectedBulk(u8),
@@ -86,6 +92,11 @@ impl RequestParser {
     /// has not authenticated yet).
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// Whether the client has yet to authenticate; [`Limits::unauthenticated`].
+    pub fn set_unauthenticated(&mut self, unauthenticated: bool) {
+        self.limits.unauthenticated = unauthenticated;
     }
 
     /// How many bytes must still arrive before [`parse`](Self::parse) can give the next argument;
@@ -151,6 +162,9 @@ impl RequestParser {
         if count > self.limits.max_args {
             return Err(ProtocolError::InvalidMultibulkLength);
         }
+        if self.limits.unauthenticated && count > Limits::STRANGER_ARGS {
+            return Err(ProtocolError::UnauthenticatedMultibulkLength);
+        }
         buf.advance(end + 2);
         self.missing_args = count;
         self.args = Vec::with_capacity(count.min(RESERVED_ARGS));
@@ -191,6 +205,9 @@ impl RequestParser {
         let length = length.and_then(|length| usize::try_from(length).ok());
         let length = length.filter(|length| *length <= self.limits.max_bulk_bytes);
         let length = length.ok_or(ProtocolError::InvalidBulkLength)?;
+        if self.limits.unauthenticated && length > Limits::STRANGER_BULK_BYTES {
+            return Err(ProtocolError::UnauthenticatedBulkLength);
+        }
         self.request_bytes = self.request_bytes.saturating_add(length);
         if self.request_bytes > self.limits.max_request_bytes {
             return Err(ProtocolError::RequestTooBig(self.limits.max_request_bytes));
@@ -319,6 +336,39 @@ mod tests {
     fn error_of(stream: &[u8]) -> String {
         let (_, error) = parse_all(stream, &[], Limits::default());
         error.map_or_else(String::new, |error| error.to_string())
+    }
+
+    #[test]
+    fn a_client_that_has_not_authenticated_may_send_little() {
+        let error_of = |stream: &[u8]| {
+            let (requests, error) = parse_all(stream, &[], Limits::for_strangers());
+            (requests.len(), error.map(|error| error.to_string()))
+        };
+        let text = |tail: &str| Some(format!("ERR Protocol error: {tail}"));
+        let longest = [
+            b"*2\r\n$4\r\nauth\r\n$16384\r\n".as_slice(),
+            &[b'x'; 16_384],
+            b"\r\n",
+        ]
+        .concat();
+        assert_eq!(error_of(&longest), (1, None));
+        assert_eq!(
+            error_of(b"*2\r\n$16385\r\n"),
+            (0, text("unauthenticated bulk length"))
+        );
+        assert_eq!(error_of(b"*10\r\n"), (0, None));
+        assert_eq!(
+            error_of(b"*11\r\n"),
+            (0, text("unauthenticated multibulk length"))
+        );
+        assert_eq!(
+            error_of(b"*2147483648\r\n"),
+            (0, text("invalid multibulk length"))
+        );
+        assert_eq!(
+            error_of(b"*1\r\n$999999999999\r\n"),
+            (0, text("invalid bulk length"))
+        );
     }
 
     #[test]

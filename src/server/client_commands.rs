@@ -88,7 +88,12 @@ pub(super) fn kill(session: &mut Session<'_>, filter: &ClientFilter) -> After {
 
 /// Ends the others that are meant; whether this connection is, too.
 fn count_killed(session: &Session<'_>, filter: &ClientFilter) -> (Reply, bool) {
-    if let Some(user) = filter.user.as_deref().filter(|user| *user != b"default") {
+    let users = &session.server.acl;
+    if let Some(user) = filter
+        .user
+        .as_ref()
+        .filter(|user| users.user(user).is_none())
+    {
         let text = format!("ERR No such user '{}'", String::from_utf8_lossy(user));
         return (Reply::Error(text.into()), false);
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +39,8 @@ pub(super) struct Facts {
     pub(super) last: Instant,
     pub(super) last_command: &'static str,
     pub(super) resp: u8,
+    /// Whom it has authenticated as.
+    pub(super) user: Bytes,
     /// Channels and patterns.
     pub(super) subscriptions: (usize, usize),
     pub(super) monitors: bool,
@@ -129,7 +132,7 @@ impl Client {
         let same = |wanted: &[u8], addr: Option<SocketAddr>| {
             addr.is_some_and(|addr| addr.to_string().as_bytes() == wanted)
         };
-        let user = |wanted: &[u8]| wanted == b"default";
+        let user = |wanted: &[u8]| self.facts().user == wanted;
         !(filter.skip_me && self.id == asking)
             && filter.id.is_none_or(|id| id == self.id)
             && filter.kind.is_none_or(|kind| kind == self.kind())
@@ -157,7 +160,7 @@ impl Client {
         format!(
             "id={} addr={} laddr={to} fd=-1 name={} age={} idle={} flags={} db=0 sub={channels} \
              psub={patterns} ssub=0 multi={queued} qbuf={read} qbuf-free=0 argv-mem=0 multi-mem=0 \
-             rbs=0 rbp=0 obl=0 oll=0 omem={held} tot-mem={} events=r cmd={} user=default redir=-1 \
+             rbs=0 rbp=0 obl=0 oll=0 omem={held} tot-mem={} events=r cmd={} user={} redir=-1 \
              resp={} lib-name={} lib-ver={}\n",
             self.id,
             self.from,
@@ -167,6 +170,7 @@ impl Client {
             self.flags(&facts),
             read + held,
             facts.last_command,
+            String::from_utf8_lossy(&facts.user),
             facts.resp,
             facts.library.0,
             facts.library.1,
@@ -218,6 +222,15 @@ impl Clients {
         self.list().get(&id).cloned()
     }
 
+    /// Ends the connections of users that are gone; the one who removed them still gets its answer.
+    pub(super) fn end_users(&self, users: &[Bytes], but: u64) {
+        for client in self.list().values() {
+            if client.id != but && users.contains(&client.facts().user) {
+                client.end.cancel();
+            }
+        }
+    }
+
     /// How many of them wait for something other than their own client.
     pub(super) fn blocked(&self) -> usize {
         let blocked = |client: &&Arc<Client>| client.unblock.blocked.load(Ordering::Relaxed);
@@ -243,6 +256,7 @@ impl Clients {
                 last: now,
                 last_command: "NULL",
                 resp: 2,
+                user: Bytes::from_static(b"default"),
                 subscriptions: (0, 0),
                 monitors: false,
                 no_evict: false,

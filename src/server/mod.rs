@@ -5,8 +5,10 @@
 //! write, leaves before everything it depends on is released, under the reign that made it and
 //! under a live lease (R17, R18, R32). What a client sends is bounded before it is kept.
 
+pub(crate) mod acl;
 mod client_commands;
 mod clients;
+mod door;
 mod hold;
 mod info;
 mod monitor;
@@ -17,17 +19,22 @@ mod receipt;
 mod sentinel;
 mod session;
 mod session_commands;
+mod tls;
 mod transaction;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::node::{Node, NodeEvent, Stats};
+pub use acl::AclFileError;
+pub use tls::TlsError;
+
+use crate::node::{Node, NodeEvent, Settings, Stats};
+use crate::wal::Disk;
 use clients::Clients;
 pub(crate) use info::mode_state;
 use monitor::Monitors;
@@ -50,6 +57,11 @@ pub struct ServeError {
 pub struct Server {
     pub(crate) node: Arc<Node>,
     pub(crate) pubsub: PubSub,
+    pub(crate) acl: acl::Acl,
+    /// TLS on the client port, once its files were read.
+    tls: OnceLock<tls::TlsPort>,
+    /// Where the probe of this node's own client port comes from.
+    probing: Mutex<Option<SocketAddr>>,
     clients: Clients,
     pause: Pause,
     monitors: Monitors,
@@ -59,18 +71,60 @@ impl Server {
     /// A server for this node's clients.
     pub fn new(node: Arc<Node>) -> Arc<Server> {
         Arc::new(Server {
+            acl: acl::Acl::new(&node.settings.auth),
             node,
             pubsub: PubSub::new(),
+            tls: OnceLock::new(),
+            probing: Mutex::default(),
             clients: Clients::default(),
             pause: Pause::default(),
             monitors: Monitors::new(),
         })
     }
 
+    /// Takes the users of the ACL file, and certificate and key, as far as they are configured.
+    pub fn read_files(&self) -> Result<(), FileError> {
+        self.acl.read_file(&*self.node.host.disk())?;
+        if let Some(settings) = &self.node.settings.tls {
+            let port =
+                tls::TlsPort::open(settings, self.node.settings.max_clients, &*self.node.host)?;
+            // There is one already only where this is called twice.
+            let _ = self.tls.set(port);
+        }
+        Ok(())
+    }
+
+    /// Has certificate and key read again now.
+    pub fn reload_certificate(&self) {
+        if let Some(port) = self.tls.get() {
+            port.reload();
+        }
+    }
+
     /// Connected clients.
     pub fn clients(&self) -> usize {
         self.clients.len()
     }
+}
+
+/// Whether the files of `[auth]` and `[tls]` can be taken: asked before a node promises anything.
+pub fn check_files(settings: &Settings, disk: &dyn Disk) -> Result<(), FileError> {
+    acl::Acl::new(&settings.auth).read_file(disk)?;
+    if let Some(tls) = &settings.tls {
+        tls::check(tls, disk)?;
+    }
+    Ok(())
+}
+
+/// What is wrong with the files of `[auth]` and `[tls]`.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// The users.
+    #[error(transparent)]
+    Users(#[from] AclFileError),
+    /// Certificate and key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Binds the client port.
@@ -86,6 +140,7 @@ pub async fn bind(addr: &str) -> Result<TcpListener, ServeError> {
 pub async fn serve(server: Arc<Server>, listener: TcpListener) {
     let host = Arc::clone(&server.node.host);
     host.spawn(Box::pin(announce(Arc::clone(&server))));
+    host.spawn(Box::pin(watch_certificate(Arc::clone(&server))));
     loop {
         let taken = tokio::select! {
             taken = listener.accept() => taken,
@@ -95,8 +150,7 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener) {
             Ok((stream, from)) => {
                 // A socket that is gone already tells its session.
                 let _ = stream.set_nodelay(true);
-                let to = stream.local_addr().ok();
-                tokio::spawn(attend(Arc::clone(&server), stream, from, to));
+                tokio::spawn(door::enter(Arc::clone(&server), stream, from));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: those who are in finish first.
@@ -115,13 +169,34 @@ pub async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
     from: SocketAddr,
     to: Option<SocketAddr>,
 ) {
+    let access = acl::Access::new(&server.acl);
+    attend_as(server, stream, from, to, access).await;
+}
+
+async fn attend_as<S: AsyncRead + AsyncWrite + Unpin>(
+    server: Arc<Server>,
+    stream: S,
+    from: SocketAddr,
+    to: Option<SocketAddr>,
+    access: acl::Access,
+) {
     let end = server.node.stopping.child_token();
     let client = server.clients.enter(from, to, end);
     Stats::add(&server.node.stats.connections, 1);
     let full = server.clients() > server.node.settings.max_clients as usize;
     let id = client.id;
-    session::run(&server, client, stream, full).await;
+    session::run(&server, client, stream, access, full).await;
     server.clients.leave(id);
+}
+
+/// Until the node stops.
+async fn watch_certificate(server: Arc<Server>) {
+    if let Some(port) = server.tls.get() {
+        tokio::select! {
+            () = port.watch_files(&*server.node.host) => {}
+            () = server.node.stopping.cancelled() => {}
+        }
+    }
 }
 
 /// Tells subscribers what Sentinel would tell them.

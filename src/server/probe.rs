@@ -1,12 +1,13 @@
 //! A primary's probe of its own command path: a command through its own client port each second.
 //! A primary that beats but does not serve would keep everyone else from serving; it steps down.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
 use super::Server;
 use crate::replica::Input;
@@ -22,11 +23,12 @@ pub async fn probe(server: Arc<Server>) {
             () = tokio::time::sleep(EVERY) => {}
             () = node.stopping.cancelled() => return,
         }
+        server.expect_probe(None);
         if !node.gate_now().is_primary() {
             continue;
         }
         let stall = node.settings.stall;
-        match tokio::time::timeout(stall, ping(&node.settings.client_addr)).await {
+        match tokio::time::timeout(stall, ping(&server)).await {
             Ok(Ok(())) => {}
             // Refused or full is an answer; only silence is a hang.
             Ok(Err(error)) => tracing::warn!("the probe of this node's client port: {error}"),
@@ -42,15 +44,8 @@ pub async fn probe(server: Arc<Server>) {
     }
 }
 
-async fn ping(addr: &str) -> std::io::Result<()> {
-    let (host, port) = super::sentinel::host_port(addr);
-    let host = match host.as_str() {
-        "0.0.0.0" => "127.0.0.1".to_string(),
-        "::" => "::1".to_string(),
-        _ => host,
-    };
-    let port: u16 = port.parse().map_err(std::io::Error::other)?;
-    let mut stream = TcpStream::connect((host.as_str(), port)).await?;
+async fn ping(server: &Server) -> std::io::Result<()> {
+    let mut stream = connect(server).await?;
     let mut request = BytesMut::new();
     encode_request(&[b"PING"], &mut request);
     stream.write_all(&request).await?;
@@ -67,4 +62,35 @@ async fn ping(addr: &str) -> std::io::Result<()> {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
     }
+}
+
+/// From an address that is announced first, so that the door knows who comes: no password is asked of
+/// the probe, and it may come in where clients must prove themselves.
+async fn connect(server: &Server) -> std::io::Result<TcpStream> {
+    let (host, port) = super::sentinel::host_port(&server.node.settings.client_addr);
+    let host = match host.as_str() {
+        "0.0.0.0" => "127.0.0.1".to_string(),
+        "::" => "::1".to_string(),
+        _ => host,
+    };
+    let port: u16 = port.parse().map_err(std::io::Error::other)?;
+    let mut failed = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    for to in lookup_host((host.as_str(), port)).await? {
+        match connect_from_here(server, to).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+async fn connect_from_here(server: &Server, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = match to {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // The port's own address is one of this machine's.
+    socket.bind(SocketAddr::new(to.ip(), 0))?;
+    server.expect_probe(Some(socket.local_addr()?));
+    socket.connect(to).await
 }

@@ -12,11 +12,13 @@ use crate::resp::Reply;
 /// Messages a slow subscriber may be behind before it is disconnected.
 const BACKLOG: usize = 1024;
 
-/// A message on its way.
+/// What subscribers are told.
 #[derive(Clone, Debug)]
-pub(crate) struct Message {
-    pub(crate) channel: Bytes,
-    pub(crate) payload: Bytes,
+pub(crate) enum Message {
+    /// A message on its way.
+    Published { channel: Bytes, payload: Bytes },
+    /// Permissions have changed: each looks whether it may still listen.
+    Recheck,
 }
 
 #[derive(Debug, Default)]
@@ -60,12 +62,17 @@ impl PubSub {
         if reached > 0 {
             let copy = Bytes::copy_from_slice;
             // Nobody listening any more is no error.
-            let _ = self.sender.send(Message {
+            let _ = self.sender.send(Message::Published {
                 channel: copy(channel),
                 payload: copy(payload),
             });
         }
         reached
+    }
+
+    /// Has every subscriber look at its permissions.
+    pub(super) fn recheck(&self) {
+        let _ = self.sender.send(Message::Recheck);
     }
 
     pub(super) fn receive(&self) -> broadcast::Receiver<Message> {
@@ -101,6 +108,11 @@ pub(super) struct Subscriptions {
 impl Subscriptions {
     pub(super) fn len(&self) -> usize {
         self.channels.len() + self.patterns.len()
+    }
+
+    /// Channels and patterns.
+    pub(super) fn names(&self) -> (&BTreeSet<Bytes>, &BTreeSet<Bytes>) {
+        (&self.channels, &self.patterns)
     }
 
     pub(super) fn counts(&self) -> (usize, usize) {
@@ -178,24 +190,27 @@ impl Subscriptions {
     /// What this session is told of a message.
     pub(super) fn deliver(&self, message: &Message) -> Vec<Reply> {
         let mut told = Vec::new();
+        let Message::Published { channel, payload } = message else {
+            return told;
+        };
         let bulk = |bytes: &Bytes| Reply::Bulk(bytes.clone());
-        if self.channels.contains(&message.channel) {
+        if self.channels.contains(channel) {
             told.push(Reply::Push(vec![
                 Reply::text("message"),
-                bulk(&message.channel),
-                bulk(&message.payload),
+                bulk(channel),
+                bulk(payload),
             ]));
         }
         for pattern in self
             .patterns
             .iter()
-            .filter(|p| glob_matches(p, &message.channel, false))
+            .filter(|p| glob_matches(p, channel, false))
         {
             told.push(Reply::Push(vec![
                 Reply::text("pmessage"),
                 bulk(pattern),
-                bulk(&message.channel),
-                bulk(&message.payload),
+                bulk(channel),
+                bulk(payload),
             ]));
         }
         told

@@ -10,6 +10,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Server;
+use super::acl::Access;
 use super::clients::Client;
 use super::hold::Hold;
 use super::pubsub::{Message, Subscriptions};
@@ -169,6 +170,8 @@ pub(super) struct Session<'a> {
     pub(super) replies: ReplyMode,
     /// CLIENT PAUSE of all clients: until when.
     paused_until: Option<Instant>,
+    /// Who the client is, and what it may do.
+    pub(super) access: Access,
     /// Empty between batches; its memory is used again.
     done: Vec<Executed>,
     /// More whole requests may be in the read buffer.
@@ -181,8 +184,13 @@ pub(super) struct Session<'a> {
     closing: bool,
 }
 
-pub(super) async fn run<S>(server: &Server, client: Arc<Client>, mut stream: S, full: bool)
-where
+pub(super) async fn run<S>(
+    server: &Server,
+    client: Arc<Client>,
+    mut stream: S,
+    access: Access,
+    full: bool,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     if full {
@@ -212,6 +220,7 @@ where
         lines: None,
         replies: ReplyMode::On,
         paused_until: None,
+        access,
         done: Vec::new(),
         unparsed: false,
         hold: Hold::default(),
@@ -321,6 +330,8 @@ impl Session<'_> {
             if !out.is_empty() {
                 Stats::add(&node.stats.net_out, out.len() as u64);
                 stream.write_all(&out).await?;
+                // TLS may keep the end of it back; a socket has nothing to flush.
+                stream.flush().await?;
                 out.clear();
                 if out.capacity() > 1 << 20 {
                     out = BytesMut::with_capacity(16 << 10);
@@ -440,6 +451,9 @@ impl Session<'_> {
         message: Result<Message, broadcast::error::RecvError>,
     ) -> std::io::Result<()> {
         match message {
+            Ok(Message::Recheck) if self.overhears() => Err(std::io::Error::other(
+                "the subscriber's permission was taken away",
+            )),
             Ok(message) => {
                 for reply in self.subscriptions.deliver(&message) {
                     self.push(&reply);
@@ -453,6 +467,11 @@ impl Session<'_> {
 
     fn parse(&mut self, parser: &mut RequestParser, buffer: &mut BytesMut) {
         self.unparsed = false;
+        if self.is_behind_barrier() {
+            self.unparsed = true;
+            return;
+        }
+        parser.set_unauthenticated(self.access.is_stranger());
         let mut last = None;
         while !self.closing {
             if self.todo.len() >= MAX_TODO {
@@ -461,8 +480,15 @@ impl Session<'_> {
             }
             match parser.parse(buffer) {
                 Ok(Some(request)) => {
-                    let command = self.understand(&request, &mut last);
-                    self.todo.push_back(command);
+                    let todo = self
+                        .admit(&request)
+                        .and_then(|()| self.understand(&request, &mut last));
+                    let barrier = self.is_barrier(&todo);
+                    self.todo.push_back(todo);
+                    if barrier {
+                        self.unparsed = true;
+                        break;
+                    }
                 }
                 Ok(None) => break,
                 Err(broken) => {
@@ -506,6 +532,12 @@ impl Session<'_> {
             reply,
             weight: Weight::of(request),
         })
+    }
+
+    /// Nothing more is read; what was answered still goes out.
+    pub(super) fn close_after_replies(&mut self) {
+        self.todo.clear();
+        self.closing = true;
     }
 
     /// What waits to be executed, and what still comes, is refused, so that the client asks again
@@ -851,6 +883,7 @@ impl Session<'_> {
         self.version = Version::Resp2;
         self.forget_transaction();
         self.stop_monitoring();
+        self.log_out();
         self.replies = ReplyMode::On;
         self.durability = None;
         self.read_after = None;

@@ -4,14 +4,19 @@ use bytes::Bytes;
 
 use super::session::{After, Session};
 use super::transaction::NOT_HERE;
-use super::{client_commands, info, sentinel};
-use crate::command::{ClientCommand, HelloCommand, ReplyMode, SessionCommand, glob_matches};
+use super::{acl, client_commands, info, sentinel};
+use crate::command::{
+    ClientCommand, HelloCommand, HelloStep, ReplyMode, SessionCommand, clean_name, glob_matches,
+};
 use crate::node::Serves;
 use crate::replica::Kind;
 use crate::resp::{Reply, Version};
 
-const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the \
-                           default user. Are you sure your configuration is correct?";
+const HELLO_NEEDS_AUTH: Reply = Reply::error(
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH \
+     <user> <pass> option can be used to authenticate the client and select the RESP protocol \
+     version at the same time",
+);
 
 /// Answers what is not answered by one reply, too.
 pub(super) fn answer(session: &mut Session<'_>, command: SessionCommand) -> After {
@@ -57,10 +62,8 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: SessionCommand) -> Re
         SessionCommand::Ping { message } => ping(session, message),
         SessionCommand::Echo { message } => Reply::Bulk(message),
         SessionCommand::Hello(hello) => hello_reply(session, hello),
-        SessionCommand::Auth { user: Some(_), .. } => {
-            Reply::error("WRONGPASS invalid username-password pair or user is disabled.")
-        }
-        SessionCommand::Auth { user: None, .. } => Reply::error(NO_PASSWORD),
+        SessionCommand::Auth { user, password } => session.authenticate(user, &password),
+        SessionCommand::Acl(command) => acl::answer(session, command),
         SessionCommand::Select => Reply::OK,
         SessionCommand::Client(command) => client_commands::reply_to(session, command),
         SessionCommand::Command(query) => query.answer(),
@@ -146,8 +149,18 @@ fn subscribe(session: &mut Session<'_>, pattern: bool, add: bool, names: Vec<Byt
 }
 
 fn hello_reply(session: &mut Session<'_>, hello: HelloCommand) -> Reply {
-    if hello.auth.is_some() {
-        return Reply::error("WRONGPASS invalid username-password pair or user is disabled.");
+    for step in &hello.steps {
+        let done = match step {
+            HelloStep::Auth { user, password } => session.log_in(user, password, b"hello"),
+            HelloStep::SetName(name) => clean_name(name).map(|()| session.set_name(name)),
+            HelloStep::Unknown(option) => Err(HelloStep::unknown(option)),
+        };
+        if let Err(reply) = done {
+            return reply;
+        }
+    }
+    if !session.is_authenticated() {
+        return HELLO_NEEDS_AUTH;
     }
     if let Some(version) = hello.version {
         session.version = version;
@@ -157,13 +170,7 @@ fn hello_reply(session: &mut Session<'_>, hello: HelloCommand) -> Reply {
     } else {
         2
     };
-    let name = hello.client_name;
-    let mut facts = session.client.facts();
-    facts.resp = resp;
-    if let Some(name) = &name {
-        facts.name = String::from_utf8_lossy(name).into_owned();
-    }
-    drop(facts);
+    session.client.facts().resp = resp;
     let gate = session.server.node.gate_now();
     let role = match gate.serves {
         Serves::Witness => "sentinel",
@@ -186,6 +193,17 @@ fn hello_reply(session: &mut Session<'_>, hello: HelloCommand) -> Reply {
     ])
 }
 
+impl Session<'_> {
+    fn set_name(&self, name: &Bytes) {
+        self.client.facts().name = String::from_utf8_lossy(name).into_owned();
+    }
+}
+
+/// This connection, as CLIENT LIST has it.
+pub(super) fn own_line(session: &Session<'_>) -> String {
+    session.client.line().trim_end().to_string()
+}
+
 fn config_get(session: &Session<'_>, patterns: &[Bytes]) -> Reply {
     let settings = &session.server.node.settings;
     let port = settings
@@ -195,7 +213,12 @@ fn config_get(session: &Session<'_>, patterns: &[Bytes]) -> Reply {
         .to_string();
     let witness = settings.kind() == Kind::Witness;
     let memory = &session.server.node.store.memory;
+    let acl_file = settings.auth.acl_file.as_ref();
     let known: Vec<(&'static str, String)> = vec![
+        (
+            "aclfile",
+            acl_file.map_or_else(String::new, |path| path.display().to_string()),
+        ),
         (
             "appendfsync",
             match settings.fsync {
@@ -215,6 +238,15 @@ fn config_get(session: &Session<'_>, patterns: &[Bytes]) -> Reply {
         ("maxmemory-policy", memory.policy().name().into()),
         ("maxmemory-samples", memory.samples().to_string()),
         ("port", port),
+        (
+            "protected-mode",
+            if settings.auth.protected_mode {
+                "yes"
+            } else {
+                "no"
+            }
+            .into(),
+        ),
         ("proto-max-bulk-len", (512 << 20).to_string()),
         ("save", String::new()),
         ("timeout", "0".into()),

@@ -161,6 +161,12 @@ impl Session<'_> {
             self.answer(&ABORTED);
             return Ok(());
         }
+        if let Some(taken) = self.permission_was_taken() {
+            self.todo.pop_front();
+            self.forget_transaction();
+            self.answer(&taken);
+            return Ok(());
+        }
         self.execute_queue()
     }
 

@@ -22,6 +22,7 @@ use tokio::runtime::Runtime;
 
 use super::demo::{Mode, parse_seconds};
 use super::interrupt::Interrupt;
+use super::load::login::{Login, LoginArgs};
 use super::load::throughput::{self, Limit, LoadResult, LoadSpec};
 use super::local_cluster::{Folder, LocalCluster, Plan, own_binary};
 use super::text::{seconds, thousands};
@@ -39,6 +40,8 @@ pub(super) struct Args {
     /// Measure the server at this client address instead of starting clusters
     #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["modes", "topology", "dir", "binary"])]
     addr: Option<String>,
+    #[command(flatten)]
+    login: LoginArgs,
     /// What to call the server at --addr [default: its address]
     #[arg(long, value_name = "TEXT", requires = "addr")]
     label: Option<String>,
@@ -128,6 +131,7 @@ impl Topology {
 /// What all cells share.
 struct Bench {
     args: Args,
+    login: Login,
     runtime: Runtime,
     interrupt: Interrupt,
     bar: ProgressBar,
@@ -140,6 +144,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let bar = ProgressBar::new_spinner();
     bar.set_style(ProgressStyle::with_template("{spinner} {msg}")?);
     let bench = Bench {
+        login: args.login.read()?,
         args,
         runtime,
         interrupt,
@@ -228,6 +233,7 @@ impl Bench {
     fn spec(&self, address: SocketAddr, clients: usize, pipeline: usize, round: u32) -> LoadSpec {
         LoadSpec {
             address,
+            login: self.login.clone(),
             clients,
             pipeline,
             value_bytes: self.args.value_bytes,

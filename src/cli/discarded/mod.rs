@@ -22,6 +22,7 @@ use clap::Subcommand;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::http_client::ConnectArgs;
+use super::load::login::LoginArgs;
 use super::quoted::unquote;
 
 /// Where to ask when nobody says.
@@ -73,6 +74,8 @@ struct FileArgs {
     /// File with the cluster's secret, to take a file from a node
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    login: LoginArgs,
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,

@@ -14,6 +14,7 @@ use super::given_up::Held;
 use crate::cli::answers::Cluster;
 use crate::cli::http_client::{HttpClient, HttpError};
 use crate::cli::load::connection::{Connection, reply_bytes};
+use crate::cli::load::login::Login;
 use crate::resp::{Reply, encode_request};
 use crate::units::Millis;
 
@@ -60,7 +61,7 @@ pub(super) struct Primary {
 
 impl Primary {
     /// Finds the primary by the node at `client`'s address, and connects to it.
-    pub(super) fn find(client: &HttpClient) -> Result<Primary, NoPrimary> {
+    pub(super) fn find(client: &HttpClient, login: &Login) -> Result<Primary, NoPrimary> {
         let cluster: Cluster = client.get("/cluster")?;
         let asked = cluster.answered_by.unwrap_or_default();
         let id = cluster.primary.ok_or(NoPrimary::Unknown(asked))?;
@@ -72,7 +73,7 @@ impl Primary {
             .enable_all()
             .build()
             .map_err(NoPrimary::Runtime)?;
-        let connection = runtime.block_on(connect(&addr));
+        let connection = runtime.block_on(connect(&addr, login));
         connection
             .map(|connection| Primary {
                 id,
@@ -123,10 +124,10 @@ async fn within<T>(span: Duration, what: impl Future<Output = io::Result<T>>) ->
     tokio::time::timeout(span, what).await.map_err(late)?
 }
 
-async fn connect(addr: &str) -> io::Result<Connection> {
+async fn connect(addr: &str, login: &Login) -> io::Result<Connection> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no such host");
     for resolved in addr.to_socket_addrs()? {
-        match within(CONNECT_TIMEOUT, Connection::open(resolved)).await {
+        match within(CONNECT_TIMEOUT, Connection::open_as(resolved, login)).await {
             Ok(mut connection) => {
                 // A standby would answer reads, too, perhaps with what is old.
                 let role = within(REPLY_TIMEOUT, connection.ask(&[b"ROLE"])).await?;

@@ -44,7 +44,8 @@ pub(super) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let (given_up, read) = source.read(&chosen, |_, _| {});
     read.context("nothing is written back from a damaged file")?;
     let client = HttpClient::from_args(&args.file.connect())?;
-    let mut primary = Primary::find(&client).context("nothing was written back")?;
+    let mut primary =
+        Primary::find(&client, &args.file.login.read()?).context("nothing was written back")?;
     if let Some(theirs) = primary
         .cluster
         .as_ref()

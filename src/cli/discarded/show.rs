@@ -201,7 +201,8 @@ impl Compared {
 
     fn ask(&mut self, args: &FileArgs, cluster: &str) -> Result<(), NotAsked> {
         let client = HttpClient::from_args(&args.connect()).map_err(no_primary)?;
-        let mut primary = Primary::find(&client).map_err(no_primary)?;
+        let login = args.login.read().map_err(no_primary)?;
+        let mut primary = Primary::find(&client, &login).map_err(no_primary)?;
         if let Some(theirs) = primary.cluster.as_ref().filter(|theirs| *theirs != cluster) {
             return Err(NotAsked::OtherCluster(theirs.clone()));
         }

@@ -7,32 +7,51 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::login::{Login, Stream};
 use crate::resp::{Reply, ReplyParser};
 
 /// A connection to a node's client port.
-#[derive(Debug)]
 pub struct Connection {
-    socket: TcpStream,
+    stream: Box<dyn Stream>,
     parser: ReplyParser,
     received: BytesMut,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
 }
 
 impl Connection {
     /// Connects, with Nagle's delay off: it would measure the delay, not the node.
     pub async fn open(address: SocketAddr) -> io::Result<Connection> {
+        Connection::over(address, &Login::default()).await
+    }
+
+    async fn over(address: SocketAddr, login: &Login) -> io::Result<Connection> {
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
+        let stream = login.wrap(socket).await?;
         let received = BytesMut::with_capacity(16 * 1024);
         Ok(Connection {
-            socket,
+            stream,
             parser: ReplyParser::default(),
             received,
         })
     }
 
+    /// Connects, and says who we are.
+    pub async fn open_as(address: SocketAddr, login: &Login) -> io::Result<Connection> {
+        let mut connection = Connection::over(address, login).await?;
+        login.introduce(&mut connection).await?;
+        Ok(connection)
+    }
+
     /// Sends whole requests.
     pub async fn send(&mut self, requests: &[u8]) -> io::Result<()> {
-        self.socket.write_all(requests).await
+        self.stream.write_all(requests).await?;
+        self.stream.flush().await
     }
 
     /// The next reply, at once if it has arrived already. A closed connection is an error. Safe to
@@ -42,7 +61,7 @@ impl Connection {
             if let Some(reply) = self.received_already()? {
                 return Ok(reply);
             }
-            if self.socket.read_buf(&mut self.received).await? == 0 {
+            if self.stream.read_buf(&mut self.received).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }

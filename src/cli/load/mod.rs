@@ -7,5 +7,6 @@
 pub mod connection;
 pub mod directory;
 pub mod follow;
+pub mod login;
 pub mod random;
 pub mod throughput;

@@ -18,6 +18,7 @@ use thiserror::Error;
 use tokio::task::JoinSet;
 
 use super::connection::Connection;
+use super::login::Login;
 use super::random::Random;
 use crate::resp::{Reply, encode_request};
 
@@ -38,6 +39,8 @@ pub enum Limit {
 pub struct LoadSpec {
     /// The node's client address.
     pub address: SocketAddr,
+    /// Who we are there.
+    pub login: Login,
     /// Connections; at least 1.
     pub clients: usize,
     /// Requests outstanding per connection; at least 1.
@@ -111,7 +114,7 @@ pub fn new_histogram() -> Histogram<u64> {
 pub async fn run(spec: &LoadSpec) -> Result<LoadResult, LoadError> {
     let mut connections = Vec::with_capacity(spec.clients);
     for _ in 0..spec.clients {
-        let opened = Connection::open(spec.address).await;
+        let opened = Connection::open_as(spec.address, &spec.login).await;
         connections.push(opened.map_err(|error| LoadError::Connect {
             address: spec.address,
             error,
@@ -330,6 +333,7 @@ mod tests {
     fn spec(read_percent: u8) -> LoadSpec {
         LoadSpec {
             address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            login: Login::default(),
             clients: 1,
             pipeline: 1,
             value_bytes: 3,

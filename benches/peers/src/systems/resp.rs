@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use anyhow::Context as _;
 use understudy::cli::load::connection::Connection;
+use understudy::cli::load::login::Login;
 use understudy::cli::load::throughput::{self, Limit, LoadResult, LoadSpec};
 use understudy::resp::{Reply, encode_request};
 
@@ -21,6 +22,7 @@ pub async fn run(
     meter: &mut Meter,
 ) -> anyhow::Result<LoadResult> {
     let mut spec = LoadSpec {
+        login: Login::default(),
         address,
         clients: load.shape.pressure.clients,
         pipeline: load.shape.pressure.pipeline,

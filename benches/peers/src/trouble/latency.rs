@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use understudy::cli::load::login::Login;
 use understudy::cli::load::throughput::{self, Limit, LoadSpec};
 
 use super::Args;
@@ -295,6 +296,7 @@ async fn start_redis(scene: &Scene<'_>) -> anyhow::Result<Redis> {
 /// SETs per second of a closed loop.
 async fn closed_loop(args: &Args, address: SocketAddr, wait: u32) -> anyhow::Result<f64> {
     let spec = LoadSpec {
+        login: Login::default(),
         address,
         clients: CLIENTS,
         pipeline: 1,
