@@ -121,10 +121,11 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     );
     let serving = tokio::spawn(server::serve(server.clone(), clients));
     let http = tokio::spawn(http::serve(server.clone(), orders));
-    let probing = tokio::spawn(server::probe(server));
+    let probing = tokio::spawn(server::probe(server.clone()));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = server.until_shutdown() => {}
     }
     tracing::info!("stopping");
     // The process ends: its keys are not freed one by one, which takes a second for five million.

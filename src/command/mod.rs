@@ -15,9 +15,13 @@ mod describe;
 mod expire;
 mod generic;
 mod glob;
+mod help;
 mod long_double;
 mod pubsub;
+mod refused;
+mod scripting;
 mod sentinel;
+mod server;
 mod session;
 mod set;
 mod string;
@@ -34,7 +38,9 @@ pub use expire::{ExpireCommand, ExpireCondition, TtlForm};
 pub use generic::{CopyCommand, RenameCommand, ScanCommand};
 pub use glob::glob_matches;
 pub use long_double::LongDouble;
+pub use pubsub::PubSubQuery;
 pub use sentinel::SentinelCommand;
+pub use server::{FailoverCommand, FailoverTarget};
 pub use session::{HelloCommand, SessionCommand};
 pub use set::{Expiry, GetExCommand, GetExExpiry, SetCommand, SetCondition, SetExpiry, SetReply};
 pub use string::{LcsCommand, LcsForm};
@@ -78,7 +84,7 @@ impl Command {
             return if is_http(name) {
                 Ok(Command::Session(SessionCommand::CrossProtocol))
             } else {
-                Err(args::unknown_command(args))
+                Err(refused::command(name).unwrap_or_else(|| args::unknown_command(args)))
             };
         };
         if !spec.accepts(args.len()) {
@@ -106,7 +112,8 @@ fn find_subcommand(spec: &'static CommandSpec, args: &[Bytes]) -> Option<&'stati
 fn parse_container(spec: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
     let Some(subcommand) = find_subcommand(spec, args) else {
         let name = args.get(1).map_or(&b""[..], |name| name);
-        return Err(args::unknown_subcommand(spec.name, name));
+        let refused = refused::subcommand(spec.name, name);
+        return Err(refused.unwrap_or_else(|| args::unknown_subcommand(spec.name, name)));
     };
     if !subcommand.accepts(args.len()) {
         return Err(args::wrong_arity(subcommand.name));

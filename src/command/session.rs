@@ -1,18 +1,20 @@
 //! Commands about the connection, the node and the cluster. Parsed here into plain data; the
 //! server answers them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::args::{arg, database, integer, is_option, printable, rest, wrong_arity};
 use super::client::{UNCLEAN_NAME, is_clean};
 use super::{
-    ClientCommand, Command, CommandQuery, CommandSpec, SentinelCommand, TransactionCommand,
-    parse_integer,
+    ClientCommand, Command, CommandQuery, CommandSpec, FailoverCommand, PubSubQuery,
+    SentinelCommand, TransactionCommand, parse_integer,
 };
 use crate::resp::{Reply, Version};
 
 /// A command that the server answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum SessionCommand {
     /// PING.
     Ping {
@@ -77,6 +79,36 @@ pub enum SessionCommand {
         /// Patterns; empty: all.
         patterns: Vec<Bytes>,
     },
+    /// SSUBSCRIBE.
+    SSubscribe {
+        /// At least one channel of the shard, which is this node.
+        channels: Vec<Bytes>,
+    },
+    /// SUNSUBSCRIBE.
+    SUnsubscribe {
+        /// Channels of the shard; empty: all.
+        channels: Vec<Bytes>,
+    },
+    /// SPUBLISH.
+    SPublish {
+        /// The channel of the shard.
+        channel: Bytes,
+        /// The message.
+        message: Bytes,
+    },
+    /// PUBSUB and a subcommand.
+    PubSub(PubSubQuery),
+    /// FAILOVER.
+    Failover(FailoverCommand),
+    /// SHUTDOWN: this node ends, as when it is sent SIGTERM.
+    Shutdown,
+    /// DEBUG SLEEP.
+    Sleep {
+        /// How long this connection executes nothing.
+        span: Duration,
+    },
+    /// What is answered the same whatever there is, such as HELP.
+    Fixed(Reply),
     /// PUBLISH.
     Publish {
         /// The channel.

@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 
 use super::{
-    Command, bitmap, client, describe, expire, generic, parse_container, pubsub, sentinel, session,
-    set, string, transaction,
+    Command, bitmap, client, describe, expire, generic, help, parse_container, pubsub, scripting,
+    sentinel, server, session, set, string, transaction,
 };
 use crate::resp::Reply;
 
@@ -109,7 +109,7 @@ fn bucket_of(name: &[u8]) -> usize {
 }
 
 #[rustfmt::skip]
-static COMMANDS: [CommandSpec; 98] = [
+static COMMANDS: [CommandSpec; 131] = [
     CommandSpec {
         name: "append", arity: 3, flags: "write denyoom fast",
         keys: (1, 1, 1), key_flags: "RW insert",
@@ -244,6 +244,20 @@ static COMMANDS: [CommandSpec; 98] = [
         parse: describe::parse_getkeys,
     },
     CommandSpec {
+        name: "command|getkeysandflags", arity: -4, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "server", since: "7.0.0", summary: "Extract keys and access flags given a full Redis command",
+        parse: describe::parse_getkeysandflags,
+    },
+    CommandSpec {
+        name: "command|help", arity: 2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "server", since: "5.0.0", summary: "Show helpful text about the different subcommands",
+        parse: help::parse_help,
+    },
+    CommandSpec {
         name: "command|info", arity: -2, flags: "loading stale",
         keys: (0, 0, 0), key_flags: "",
         categories: "@slow @connection", tips: "nondeterministic_output_order",
@@ -272,6 +286,13 @@ static COMMANDS: [CommandSpec; 98] = [
         parse: session::parse_config_get,
     },
     CommandSpec {
+        name: "config|help", arity: 2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "server", since: "5.0.0", summary: "Show helpful text about the different subcommands",
+        parse: help::parse_help,
+    },
+    CommandSpec {
         name: "copy", arity: -3, flags: "write denyoom",
         keys: (1, 2, 1), key_flags: "RO access; OW update",
         categories: "@keyspace @write @slow", tips: "",
@@ -284,6 +305,13 @@ static COMMANDS: [CommandSpec; 98] = [
         categories: "@keyspace @read @fast", tips: "request_policy:all_shards response_policy:agg_sum",
         group: "server", since: "1.0.0", summary: "Return the number of keys in the selected database",
         parse: generic::parse_db_size,
+    },
+    CommandSpec {
+        name: "debug", arity: -2, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "server", since: "1.0.0", summary: "A container for debugging commands",
+        parse: server::parse_debug,
     },
     CommandSpec {
         name: "decr", arity: 2, flags: "write denyoom fast",
@@ -356,6 +384,13 @@ static COMMANDS: [CommandSpec; 98] = [
         parse: expire::parse_expiretime,
     },
     CommandSpec {
+        name: "failover", arity: -1, flags: "admin noscript stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "server", since: "6.2.0", summary: "Start a coordinated failover between this server and one of its replicas.",
+        parse: server::parse_failover,
+    },
+    CommandSpec {
         name: "flushall", arity: -1, flags: "write",
         keys: (0, 0, 0), key_flags: "",
         categories: "@keyspace @write @slow @dangerous", tips: "request_policy:all_shards response_policy:all_succeeded",
@@ -368,6 +403,62 @@ static COMMANDS: [CommandSpec; 98] = [
         categories: "@keyspace @write @slow @dangerous", tips: "request_policy:all_shards response_policy:all_succeeded",
         group: "server", since: "1.0.0", summary: "Remove all keys from the current database",
         parse: generic::parse_flush,
+    },
+    CommandSpec {
+        name: "function", arity: -2, flags: "",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "scripting", since: "7.0.0", summary: "A container for function commands",
+        parse: parse_container,
+    },
+    CommandSpec {
+        name: "function|delete", arity: 3, flags: "write noscript",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@write @slow @scripting", tips: "request_policy:all_shards response_policy:all_succeeded",
+        group: "scripting", since: "7.0.0", summary: "Delete a function by name",
+        parse: scripting::parse_function_delete,
+    },
+    CommandSpec {
+        name: "function|dump", arity: 2, flags: "noscript",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @scripting", tips: "",
+        group: "scripting", since: "7.0.0", summary: "Dump all functions into a serialized binary payload",
+        parse: scripting::parse_function_dump,
+    },
+    CommandSpec {
+        name: "function|flush", arity: -2, flags: "write noscript",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@write @slow @scripting", tips: "request_policy:all_shards response_policy:all_succeeded",
+        group: "scripting", since: "7.0.0", summary: "Deleting all functions",
+        parse: scripting::parse_function_flush,
+    },
+    CommandSpec {
+        name: "function|help", arity: 2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @scripting", tips: "",
+        group: "scripting", since: "7.0.0", summary: "Show helpful text about the different subcommands",
+        parse: help::parse_help,
+    },
+    CommandSpec {
+        name: "function|kill", arity: 2, flags: "noscript allow_busy",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @scripting", tips: "request_policy:all_shards response_policy:one_succeeded",
+        group: "scripting", since: "7.0.0", summary: "Kill the function currently in execution.",
+        parse: scripting::parse_kill,
+    },
+    CommandSpec {
+        name: "function|list", arity: -2, flags: "noscript",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @scripting", tips: "nondeterministic_output_order",
+        group: "scripting", since: "7.0.0", summary: "List information about all the functions",
+        parse: scripting::parse_function_list,
+    },
+    CommandSpec {
+        name: "function|stats", arity: 2, flags: "noscript allow_busy",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @scripting", tips: "nondeterministic_output request_policy:all_shards response_policy:special",
+        group: "scripting", since: "7.0.0", summary: "Return information about the function currently running (name, description, duration)",
+        parse: scripting::parse_function_stats,
     },
     CommandSpec {
         name: "get", arity: 2, flags: "readonly fast",
@@ -461,11 +552,25 @@ static COMMANDS: [CommandSpec; 98] = [
         parse: string::parse_lcs,
     },
     CommandSpec {
+        name: "lolwut", arity: -1, flags: "readonly fast",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@read @fast", tips: "",
+        group: "server", since: "5.0.0", summary: "Display some computer art and the Redis version",
+        parse: server::parse_lolwut,
+    },
+    CommandSpec {
         name: "mget", arity: -2, flags: "readonly fast",
         keys: (1, -1, 1), key_flags: "RO access",
         categories: "@read @string @fast", tips: "request_policy:multi_shard",
         group: "string", since: "1.0.0", summary: "Get the values of all the given keys",
         parse: string::parse_mget,
+    },
+    CommandSpec {
+        name: "move", arity: 3, flags: "write fast",
+        keys: (1, 1, 1), key_flags: "RW access update",
+        categories: "@keyspace @write @fast", tips: "",
+        group: "generic", since: "1.0.0", summary: "Move a key to another database",
+        parse: server::parse_move,
     },
     CommandSpec {
         name: "mset", arity: -3, flags: "write denyoom",
@@ -552,6 +657,55 @@ static COMMANDS: [CommandSpec; 98] = [
         parse: pubsub::parse_publish,
     },
     CommandSpec {
+        name: "pubsub", arity: -2, flags: "",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "pubsub", since: "2.8.0", summary: "A container for Pub/Sub commands",
+        parse: parse_container,
+    },
+    CommandSpec {
+        name: "pubsub|channels", arity: -2, flags: "pubsub loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@pubsub @slow", tips: "",
+        group: "pubsub", since: "2.8.0", summary: "List active channels",
+        parse: pubsub::parse_channels,
+    },
+    CommandSpec {
+        name: "pubsub|help", arity: 2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "pubsub", since: "6.2.0", summary: "Show helpful text about the different subcommands",
+        parse: help::parse_help,
+    },
+    CommandSpec {
+        name: "pubsub|numpat", arity: 2, flags: "pubsub loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@pubsub @slow", tips: "",
+        group: "pubsub", since: "2.8.0", summary: "Get the count of unique patterns pattern subscriptions",
+        parse: pubsub::parse_numpat,
+    },
+    CommandSpec {
+        name: "pubsub|numsub", arity: -2, flags: "pubsub loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@pubsub @slow", tips: "",
+        group: "pubsub", since: "2.8.0", summary: "Get the count of subscribers for channels",
+        parse: pubsub::parse_numsub,
+    },
+    CommandSpec {
+        name: "pubsub|shardchannels", arity: -2, flags: "pubsub loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@pubsub @slow", tips: "",
+        group: "pubsub", since: "7.0.0", summary: "List active shard channels",
+        parse: pubsub::parse_shardchannels,
+    },
+    CommandSpec {
+        name: "pubsub|shardnumsub", arity: -2, flags: "pubsub loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@pubsub @slow", tips: "",
+        group: "pubsub", since: "7.0.0", summary: "Get the count of subscribers for shard channels",
+        parse: pubsub::parse_shardnumsub,
+    },
+    CommandSpec {
         name: "punsubscribe", arity: -1, flags: "pubsub noscript loading stale",
         keys: (0, 0, 0), key_flags: "",
         categories: "@pubsub @slow", tips: "",
@@ -608,6 +762,41 @@ static COMMANDS: [CommandSpec; 98] = [
         parse: generic::parse_scan,
     },
     CommandSpec {
+        name: "script", arity: -2, flags: "",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "scripting", since: "2.6.0", summary: "A container for Lua scripts management commands",
+        parse: parse_container,
+    },
+    CommandSpec {
+        name: "script|exists", arity: -3, flags: "noscript",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @scripting", tips: "request_policy:all_shards response_policy:agg_logical_and",
+        group: "scripting", since: "2.6.0", summary: "Check existence of scripts in the script cache.",
+        parse: scripting::parse_script_exists,
+    },
+    CommandSpec {
+        name: "script|flush", arity: -2, flags: "noscript",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @scripting", tips: "request_policy:all_nodes response_policy:all_succeeded",
+        group: "scripting", since: "2.6.0", summary: "Remove all the scripts from the script cache.",
+        parse: scripting::parse_script_flush,
+    },
+    CommandSpec {
+        name: "script|help", arity: 2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @scripting", tips: "",
+        group: "scripting", since: "5.0.0", summary: "Show helpful text about the different subcommands",
+        parse: help::parse_help,
+    },
+    CommandSpec {
+        name: "script|kill", arity: 2, flags: "noscript allow_busy",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @scripting", tips: "request_policy:all_shards response_policy:one_succeeded",
+        group: "scripting", since: "2.6.0", summary: "Kill the script currently in execution.",
+        parse: scripting::parse_kill,
+    },
+    CommandSpec {
         name: "select", arity: 2, flags: "loading stale fast",
         keys: (0, 0, 0), key_flags: "",
         categories: "@fast @connection", tips: "",
@@ -627,6 +816,13 @@ static COMMANDS: [CommandSpec; 98] = [
         categories: "@admin @slow @dangerous", tips: "",
         group: "sentinel", since: "2.8.4", summary: "Get port and address of a master",
         parse: sentinel::parse_get_master_addr_by_name,
+    },
+    CommandSpec {
+        name: "sentinel|help", arity: 2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "sentinel", since: "6.2.0", summary: "Show helpful text about the different subcommands",
+        parse: help::parse_help,
     },
     CommandSpec {
         name: "sentinel|master", arity: 3, flags: "admin loading stale",
@@ -713,6 +909,27 @@ static COMMANDS: [CommandSpec; 98] = [
         parse: string::parse_setrange,
     },
     CommandSpec {
+        name: "shutdown", arity: -1, flags: "admin noscript loading stale no_multi allow_busy",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "server", since: "1.0.0", summary: "Synchronously save the dataset to disk and then shut down the server",
+        parse: server::parse_shutdown,
+    },
+    CommandSpec {
+        name: "spublish", arity: 3, flags: "pubsub loading stale fast",
+        keys: (1, 1, 1), key_flags: "not_key",
+        categories: "@pubsub @fast", tips: "",
+        group: "pubsub", since: "7.0.0", summary: "Post a message to a shard channel",
+        parse: pubsub::parse_spublish,
+    },
+    CommandSpec {
+        name: "ssubscribe", arity: -2, flags: "pubsub noscript loading stale",
+        keys: (1, -1, 1), key_flags: "not_key",
+        categories: "@pubsub @slow", tips: "",
+        group: "pubsub", since: "7.0.0", summary: "Listen for messages published to the given shard channels",
+        parse: pubsub::parse_ssubscribe,
+    },
+    CommandSpec {
         name: "strlen", arity: 2, flags: "readonly fast",
         keys: (1, 1, 1), key_flags: "RO",
         categories: "@read @string @fast", tips: "",
@@ -732,6 +949,20 @@ static COMMANDS: [CommandSpec; 98] = [
         categories: "@read @string @slow", tips: "",
         group: "string", since: "1.0.0", summary: "Get a substring of the string stored at a key",
         parse: string::parse_getrange,
+    },
+    CommandSpec {
+        name: "sunsubscribe", arity: -1, flags: "pubsub noscript loading stale",
+        keys: (1, -1, 1), key_flags: "not_key",
+        categories: "@pubsub @slow", tips: "",
+        group: "pubsub", since: "7.0.0", summary: "Stop listening for messages posted to the given shard channels",
+        parse: pubsub::parse_sunsubscribe,
+    },
+    CommandSpec {
+        name: "swapdb", arity: 3, flags: "write fast",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@keyspace @write @fast @dangerous", tips: "",
+        group: "server", since: "4.0.0", summary: "Swaps two Redis databases",
+        parse: server::parse_swapdb,
     },
     CommandSpec {
         name: "time", arity: 1, flags: "loading stale fast",

@@ -5,6 +5,7 @@
 //! write, leaves before everything it depends on is released, under the reign that made it and
 //! under a live lease (R17, R18, R32). What a client sends is bounded before it is kept.
 
+mod failover;
 mod hold;
 mod info;
 mod probe;
@@ -23,6 +24,7 @@ use std::time::Instant;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::node::{Node, NodeEvent, Stats};
 pub(crate) use info::mode_state;
@@ -51,6 +53,7 @@ pub(crate) struct ClientInfo {
     pub(crate) last_command: &'static str,
     pub(crate) resp: u8,
     pub(crate) subscriptions: (usize, usize),
+    pub(crate) shard_subscriptions: usize,
 }
 
 /// What the sessions of a node share.
@@ -58,6 +61,8 @@ pub(crate) struct ClientInfo {
 pub struct Server {
     pub(crate) node: Arc<Node>,
     pub(crate) pubsub: PubSub,
+    /// A client said SHUTDOWN.
+    end: CancellationToken,
     clients: Mutex<BTreeMap<u64, ClientInfo>>,
     next_id: AtomicU64,
 }
@@ -68,9 +73,15 @@ impl Server {
         Arc::new(Server {
             node,
             pubsub: PubSub::new(),
+            end: CancellationToken::new(),
             clients: Mutex::default(),
             next_id: AtomicU64::new(1),
         })
+    }
+
+    /// Until a client says SHUTDOWN. Whoever runs the node ends it then, as on SIGTERM.
+    pub async fn until_shutdown(&self) {
+        self.end.cancelled().await;
     }
 
     /// Connected clients.
@@ -107,6 +118,7 @@ impl Server {
             last_command: "NULL",
             resp: 2,
             subscriptions: (0, 0),
+            shard_subscriptions: 0,
         };
         self.lock().insert(id, info);
         Stats::add(&self.node.stats.connections, 1);

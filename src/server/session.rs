@@ -141,6 +141,8 @@ pub(super) struct Session<'a> {
     hold: Hold,
     /// Since when the command at the front cannot be executed.
     blocked_since: Option<Instant>,
+    /// DEBUG SLEEP stands at the front until then.
+    asleep_until: Option<Instant>,
     closing: bool,
 }
 
@@ -169,6 +171,7 @@ where
         unparsed: false,
         hold: Hold::default(),
         blocked_since: None,
+        asleep_until: None,
         closing: false,
     };
     // An error here is a client that went away.
@@ -289,7 +292,11 @@ impl Session<'_> {
         let patience = self.server.node.settings.write_timeout;
         let held = self.hold.deadline(patience);
         let blocked = self.blocked_since.map(|since| since + patience);
-        held.into_iter().chain(blocked).chain(self.lame_until).min()
+        let others = blocked
+            .into_iter()
+            .chain(self.asleep_until)
+            .chain(self.lame_until);
+        held.into_iter().chain(others).min()
     }
 
     fn on_message(
@@ -388,6 +395,13 @@ impl Session<'_> {
                 }
                 Ok(Command::Keys(_)) => self.execute_keys(),
                 Ok(Command::Session(SessionCommand::Transaction(_))) => self.transact(),
+                Ok(Command::Session(SessionCommand::Sleep { span })) => {
+                    let span = *span;
+                    if !self.has_slept(span) {
+                        return;
+                    }
+                    Ok(())
+                }
                 Ok(Command::Session(_)) => {
                     let Some(Ok(Command::Session(command))) = self.todo.pop_front() else {
                         return;
@@ -434,6 +448,19 @@ impl Session<'_> {
             }
         }
         self.blocked_since = None;
+    }
+
+    /// DEBUG SLEEP at the front: whether it is over, and answered. Replies before it go out meanwhile.
+    fn has_slept(&mut self, span: Duration) -> bool {
+        let now = Instant::now();
+        let until = *self.asleep_until.get_or_insert(now + span);
+        if now < until {
+            return false;
+        }
+        self.asleep_until = None;
+        self.todo.pop_front();
+        self.answer(&Reply::OK);
+        true
     }
 
     /// Answers the command at the front, which is EXEC's transaction if it is that.

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
+use super::pubsub::Space;
 use super::session::{After, Session};
 use super::transaction::NOT_HERE;
-use super::{ClientInfo, info, sentinel};
+use super::{ClientInfo, failover, info, sentinel};
 use crate::command::{ClientCommand, HelloCommand, SessionCommand, glob_matches};
 use crate::node::Serves;
 use crate::replica::Kind;
@@ -21,10 +22,26 @@ pub(super) fn answer(session: &mut Session<'_>, command: SessionCommand) -> Afte
             After::Close
         }
         SessionCommand::CrossProtocol => After::Close,
-        SessionCommand::Subscribe { channels } => subscribe(session, false, true, channels),
-        SessionCommand::PSubscribe { patterns } => subscribe(session, true, true, patterns),
-        SessionCommand::Unsubscribe { channels } => subscribe(session, false, false, channels),
-        SessionCommand::PUnsubscribe { patterns } => subscribe(session, true, false, patterns),
+        SessionCommand::Subscribe { channels } => {
+            subscribe(session, Space::Channels, true, channels)
+        }
+        SessionCommand::PSubscribe { patterns } => {
+            subscribe(session, Space::Patterns, true, patterns)
+        }
+        SessionCommand::SSubscribe { channels } => subscribe(session, Space::Shard, true, channels),
+        SessionCommand::Unsubscribe { channels } => {
+            subscribe(session, Space::Channels, false, channels)
+        }
+        SessionCommand::PUnsubscribe { patterns } => {
+            subscribe(session, Space::Patterns, false, patterns)
+        }
+        SessionCommand::SUnsubscribe { channels } => {
+            subscribe(session, Space::Shard, false, channels)
+        }
+        SessionCommand::Shutdown => {
+            session.server.end.cancel();
+            After::Close
+        }
         command => {
             let reply = reply_to(session, command);
             session.answer(&reply);
@@ -66,6 +83,13 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: SessionCommand) -> Re
         SessionCommand::Publish { channel, message } => {
             Reply::Integer(session.server.pubsub.publish(&channel, &message) as i64)
         }
+        SessionCommand::SPublish { channel, message } => {
+            let pubsub = &session.server.pubsub;
+            Reply::Integer(pubsub.publish_in_shard(&channel, &message) as i64)
+        }
+        SessionCommand::PubSub(query) => session.server.pubsub.answer(&query),
+        SessionCommand::Failover(command) => failover::answer(session.server, &command),
+        SessionCommand::Fixed(reply) => reply,
         SessionCommand::Wait { .. } => copies(session),
         SessionCommand::Time => {
             let now = session.server.node.host.wall().0;
@@ -76,6 +100,10 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: SessionCommand) -> Re
         SessionCommand::Transaction(_) => Reply::OK,
         SessionCommand::Quit
         | SessionCommand::CrossProtocol
+        | SessionCommand::Shutdown
+        | SessionCommand::Sleep { .. }
+        | SessionCommand::SSubscribe { .. }
+        | SessionCommand::SUnsubscribe { .. }
         | SessionCommand::Subscribe { .. }
         | SessionCommand::PSubscribe { .. }
         | SessionCommand::Unsubscribe { .. }
@@ -110,18 +138,22 @@ fn copies(session: &Session<'_>) -> Reply {
     Reply::Integer(holds.count() as i64)
 }
 
-fn subscribe(session: &mut Session<'_>, pattern: bool, add: bool, names: Vec<Bytes>) -> After {
+fn subscribe(session: &mut Session<'_>, space: Space, add: bool, names: Vec<Bytes>) -> After {
     let server = session.server;
     let answers = if add {
-        session.subscriptions.add(&server.pubsub, pattern, names)
+        session.subscriptions.add(&server.pubsub, space, names)
     } else {
-        session.subscriptions.remove(&server.pubsub, pattern, names)
+        session.subscriptions.remove(&server.pubsub, space, names)
     };
     for answer in answers {
         session.answer(&answer);
     }
     let counts = session.subscriptions.counts();
-    server.update_client(session.id, |info| info.subscriptions = counts);
+    let in_shard = session.subscriptions.in_shard();
+    server.update_client(session.id, |info| {
+        info.subscriptions = counts;
+        info.shard_subscriptions = in_shard;
+    });
     After::GoOn
 }
 
@@ -221,8 +253,8 @@ fn own(session: &Session<'_>) -> Option<ClientInfo> {
 
 impl ClientInfo {
     fn kind(&self) -> crate::command::ClientKind {
-        match self.subscriptions {
-            (0, 0) => crate::command::ClientKind::Normal,
+        match (self.subscriptions, self.shard_subscriptions) {
+            ((0, 0), 0) => crate::command::ClientKind::Normal,
             _ => crate::command::ClientKind::PubSub,
         }
     }
@@ -232,7 +264,7 @@ fn client_line(server: &super::Server, info: &ClientInfo) -> String {
     let (channels, patterns) = info.subscriptions;
     format!(
         "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db=0 sub={channels} \
-         psub={patterns} ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 \
+         psub={patterns} ssub={} multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 \
          obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir=-1 resp={} lib-name={} \
          lib-ver={}\n",
         info.id,
@@ -241,7 +273,12 @@ fn client_line(server: &super::Server, info: &ClientInfo) -> String {
         info.name,
         info.since.elapsed().as_secs(),
         info.last.elapsed().as_secs(),
-        if channels + patterns > 0 { "P" } else { "N" },
+        if info.kind() == crate::command::ClientKind::PubSub {
+            "P"
+        } else {
+            "N"
+        },
+        info.shard_subscriptions,
         info.last_command,
         info.resp,
         info.library.0,

@@ -61,8 +61,12 @@ impl Session<'_> {
                 S::Subscribe { .. }
                 | S::PSubscribe { .. }
                 | S::Unsubscribe { .. }
-                | S::PUnsubscribe { .. },
+                | S::PUnsubscribe { .. }
+                | S::SSubscribe { .. }
+                | S::SUnsubscribe { .. },
             )) => Some(NOT_HERE),
+            // They would end or stop what is to be answered.
+            Ok(Command::Session(S::Shutdown | S::Sleep { .. })) => Some(NOT_HERE),
             _ if transaction.queue.len() >= MOST => Some(TOO_MANY),
             _ => None,
         };
