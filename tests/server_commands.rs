@@ -302,3 +302,21 @@ fn shutdown_hands_over_and_ends_the_node() {
     });
     assert_eq!(value, "v");
 }
+
+#[test]
+fn who_subscribes_late_is_not_taken_for_slow() {
+    let (lab, node) = Lab::start(alone());
+    let mut late = Raw::to(lab.addr(node));
+    assert_eq!(late.ask("PING"), Reply::Simple("PONG".into()));
+    let (mut hears, mut says) = (Raw::to(lab.addr(node)), Raw::to(lab.addr(node)));
+    hears.ask("SUBSCRIBE news");
+    // Once more than a subscriber may be behind, all of it before the late one asks for any.
+    for _ in 0..1500 {
+        assert_eq!(says.ask("PUBLISH news x"), Reply::Integer(1));
+    }
+    assert!(!late.ask("SUBSCRIBE news").is_error());
+    assert_eq!(says.ask("PUBLISH news last"), Reply::Integer(2));
+    let mut told = [0; 64];
+    let read = std::io::Read::read(&mut late.stream, &mut told).expect("the message");
+    assert!(told[..read].ends_with(b"last\r\n"), "{:?}", &told[..read]);
+}

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use super::rewrite;
 use crate::http;
 use crate::node::{self, File, RealHost, Settings};
 use crate::replica::Mode;
@@ -79,13 +80,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    let config = args.config.clone();
     let settings = settle(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers())
         .enable_all()
         .build()
         .context("the runtime did not start")?;
-    runtime.block_on(serve(settings))
+    runtime.block_on(serve(settings, config))
 }
 
 /// One core is left to the log's writer and the control plane. (On two cores a second worker served a
@@ -95,7 +97,7 @@ fn workers() -> usize {
     cores.saturating_sub(1).max(1)
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
+async fn serve(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     // Every port is bound before anything is promised, so that a taken one is said at once.
     let clients = server::bind(&settings.client_addr).await?;
     let orders = http::bind(&settings.http_addr).await?;
@@ -111,6 +113,12 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
     };
     let server = Server::new(running.node.clone());
+    if let Some(path) = config {
+        // A session asks for it, on a thread that serves others, too.
+        server.rewrite_with(Box::new(move |values| {
+            tokio::task::block_in_place(|| rewrite::rewrite(&path, values))
+        }));
+    }
     tracing::info!(
         "node {} of cluster {}: clients on {}, members on {}, HTTP on {}",
         running.node.id(),

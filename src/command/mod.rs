@@ -11,7 +11,9 @@
 mod args;
 mod bitmap;
 mod client;
+mod config;
 mod describe;
+mod diagnostics;
 mod expire;
 mod generic;
 mod glob;
@@ -33,7 +35,9 @@ use bytes::Bytes;
 pub use args::{MAX_STRING_BYTES, invalid_expire_time, parse_integer};
 pub use bitmap::{BitOp, BitRange, BitSearch, FieldAction, FieldOp, FieldType, Overflow};
 pub use client::{ClientCommand, ClientKind};
+pub use config::ConfigCommand;
 pub use describe::{CommandQuery, ListFilter};
+pub use diagnostics::{LatencyCommand, MemoryCommand, SlowLogCommand};
 pub use expire::{ExpireCommand, ExpireCondition, TtlForm};
 pub use generic::{CopyCommand, RenameCommand, ScanCommand};
 pub use glob::glob_matches;
@@ -332,6 +336,48 @@ impl KeyCommand {
             | K::Keys { .. }
             | K::Scan(_)
             | K::RandomKey => false,
+        }
+    }
+
+    /// A name for the log of slow commands, in capitals; of commands that are the same but for their
+    /// form, the most general one.
+    pub fn name(&self) -> &'static str {
+        use KeyCommand as K;
+        match self {
+            K::DbSize => "DBSIZE",
+            K::Flush => "FLUSHALL",
+            K::Get { .. } => "GET",
+            K::Set(_) => "SET",
+            K::GetDel { .. } => "GETDEL",
+            K::GetEx(_) => "GETEX",
+            K::MGet { .. } => "MGET",
+            K::MSet { .. } => "MSET",
+            K::MSetNx { .. } => "MSETNX",
+            K::Append { .. } => "APPEND",
+            K::StrLen { .. } => "STRLEN",
+            K::GetRange { .. } => "GETRANGE",
+            K::SetRange { .. } => "SETRANGE",
+            K::Lcs(_) => "LCS",
+            K::GetBit { .. } => "GETBIT",
+            K::SetBit { .. } => "SETBIT",
+            K::BitCount(_) => "BITCOUNT",
+            K::BitPos(_) => "BITPOS",
+            K::BitOp { .. } => "BITOP",
+            K::BitField { .. } => "BITFIELD",
+            K::IncrBy { .. } => "INCRBY",
+            K::IncrByFloat { .. } => "INCRBYFLOAT",
+            K::Del { .. } => "DEL",
+            K::Exists { .. } => "EXISTS",
+            K::Touch { .. } => "TOUCH",
+            K::Rename(_) => "RENAME",
+            K::Copy(_) => "COPY",
+            K::Expire(_) => "PEXPIRE",
+            K::Ttl { .. } => "PTTL",
+            K::Persist { .. } => "PERSIST",
+            K::Type { .. } => "TYPE",
+            K::Keys { .. } => "KEYS",
+            K::Scan(_) => "SCAN",
+            K::RandomKey => "RANDOMKEY",
         }
     }
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::args::{arg, database, integer, is_option, printable, rest, wrong_arity};
+use super::args::{arg, database, integer, is_option, printable, wrong_arity};
 use super::client::{UNCLEAN_NAME, is_clean};
 use super::{
-    ClientCommand, Command, CommandQuery, CommandSpec, FailoverCommand, PubSubQuery,
-    SentinelCommand, TransactionCommand, parse_integer,
+    ClientCommand, Command, CommandQuery, CommandSpec, ConfigCommand, FailoverCommand,
+    LatencyCommand, MemoryCommand, PubSubQuery, SentinelCommand, SlowLogCommand,
+    TransactionCommand, parse_integer,
 };
 use crate::resp::{Reply, Version};
 
@@ -48,11 +49,14 @@ pub enum SessionCommand {
     },
     /// ROLE.
     Role,
-    /// CONFIG GET.
-    ConfigGet {
-        /// Glob patterns over parameter names.
-        patterns: Vec<Bytes>,
-    },
+    /// CONFIG and a subcommand.
+    Config(ConfigCommand),
+    /// SLOWLOG and a subcommand.
+    SlowLog(SlowLogCommand),
+    /// LATENCY and a subcommand.
+    Latency(LatencyCommand),
+    /// MEMORY and a subcommand about the server.
+    Memory(MemoryCommand),
     /// SENTINEL and a subcommand.
     Sentinel(SentinelCommand),
     /// QUIT.
@@ -226,12 +230,6 @@ pub(super) fn parse_info(_: &'static CommandSpec, args: &[Bytes]) -> Result<Comm
         .map(|name| printable(name, 64).to_ascii_lowercase())
         .collect();
     session(SessionCommand::Info { sections })
-}
-
-pub(super) fn parse_config_get(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
-    session(SessionCommand::ConfigGet {
-        patterns: rest(args, 2),
-    })
 }
 
 pub(super) fn parse_role(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {

@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 
 use super::{
-    Command, bitmap, client, describe, expire, generic, help, parse_container, pubsub, scripting,
-    sentinel, server, session, set, string, transaction,
+    Command, bitmap, client, config, describe, diagnostics, expire, generic, help, parse_container,
+    pubsub, scripting, sentinel, server, session, set, string, transaction,
 };
 use crate::resp::Reply;
 
@@ -109,7 +109,7 @@ fn bucket_of(name: &[u8]) -> usize {
 }
 
 #[rustfmt::skip]
-static COMMANDS: [CommandSpec; 131] = [
+static COMMANDS: [CommandSpec; 153] = [
     CommandSpec {
         name: "append", arity: 3, flags: "write denyoom fast",
         keys: (1, 1, 1), key_flags: "RW insert",
@@ -283,7 +283,7 @@ static COMMANDS: [CommandSpec; 131] = [
         keys: (0, 0, 0), key_flags: "",
         categories: "@admin @slow @dangerous", tips: "",
         group: "server", since: "2.0.0", summary: "Get the values of configuration parameters",
-        parse: session::parse_config_get,
+        parse: config::parse_get,
     },
     CommandSpec {
         name: "config|help", arity: 2, flags: "loading stale",
@@ -291,6 +291,27 @@ static COMMANDS: [CommandSpec; 131] = [
         categories: "@slow", tips: "",
         group: "server", since: "5.0.0", summary: "Show helpful text about the different subcommands",
         parse: help::parse_help,
+    },
+    CommandSpec {
+        name: "config|resetstat", arity: 2, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "server", since: "2.0.0", summary: "Reset the stats returned by INFO",
+        parse: config::parse_resetstat,
+    },
+    CommandSpec {
+        name: "config|rewrite", arity: 2, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "",
+        group: "server", since: "2.8.0", summary: "Rewrite the configuration file with the in memory configuration",
+        parse: config::parse_rewrite,
+    },
+    CommandSpec {
+        name: "config|set", arity: -4, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "request_policy:all_nodes response_policy:all_succeeded",
+        group: "server", since: "2.0.0", summary: "Set configuration parameters to the given values",
+        parse: config::parse_set,
     },
     CommandSpec {
         name: "copy", arity: -3, flags: "write denyoom",
@@ -545,6 +566,62 @@ static COMMANDS: [CommandSpec; 131] = [
         parse: generic::parse_keys,
     },
     CommandSpec {
+        name: "latency", arity: -2, flags: "",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "server", since: "2.8.13", summary: "A container for latency diagnostics commands",
+        parse: parse_container,
+    },
+    CommandSpec {
+        name: "latency|doctor", arity: 2, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "nondeterministic_output request_policy:all_nodes response_policy:special",
+        group: "server", since: "2.8.13", summary: "Return a human readable latency analysis report.",
+        parse: diagnostics::parse_latency_doctor,
+    },
+    CommandSpec {
+        name: "latency|graph", arity: 3, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "nondeterministic_output request_policy:all_nodes response_policy:special",
+        group: "server", since: "2.8.13", summary: "Return a latency graph for the event.",
+        parse: diagnostics::parse_latency_graph,
+    },
+    CommandSpec {
+        name: "latency|help", arity: 2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "server", since: "2.8.13", summary: "Show helpful text about the different subcommands.",
+        parse: help::parse_help,
+    },
+    CommandSpec {
+        name: "latency|histogram", arity: -2, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "nondeterministic_output request_policy:all_nodes response_policy:special",
+        group: "server", since: "7.0.0", summary: "Return the cumulative distribution of latencies of a subset of commands or all.",
+        parse: diagnostics::parse_latency_histogram,
+    },
+    CommandSpec {
+        name: "latency|history", arity: 3, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "nondeterministic_output request_policy:all_nodes response_policy:special",
+        group: "server", since: "2.8.13", summary: "Return timestamp-latency samples for the event.",
+        parse: diagnostics::parse_latency_history,
+    },
+    CommandSpec {
+        name: "latency|latest", arity: 2, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "nondeterministic_output request_policy:all_nodes response_policy:special",
+        group: "server", since: "2.8.13", summary: "Return the latest latency samples for all events.",
+        parse: diagnostics::parse_latency_latest,
+    },
+    CommandSpec {
+        name: "latency|reset", arity: -2, flags: "admin noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "request_policy:all_nodes response_policy:all_succeeded",
+        group: "server", since: "2.8.13", summary: "Reset latency data for one or more events.",
+        parse: diagnostics::parse_latency_reset,
+    },
+    CommandSpec {
         name: "lcs", arity: -3, flags: "readonly",
         keys: (1, 2, 1), key_flags: "RO access",
         categories: "@read @string @slow", tips: "",
@@ -557,6 +634,48 @@ static COMMANDS: [CommandSpec; 131] = [
         categories: "@read @fast", tips: "",
         group: "server", since: "5.0.0", summary: "Display some computer art and the Redis version",
         parse: server::parse_lolwut,
+    },
+    CommandSpec {
+        name: "memory", arity: -2, flags: "",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "server", since: "4.0.0", summary: "A container for memory diagnostics commands",
+        parse: parse_container,
+    },
+    CommandSpec {
+        name: "memory|doctor", arity: 2, flags: "",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "nondeterministic_output request_policy:all_shards response_policy:special",
+        group: "server", since: "4.0.0", summary: "Outputs memory problems report",
+        parse: diagnostics::parse_memory_doctor,
+    },
+    CommandSpec {
+        name: "memory|help", arity: 2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "server", since: "4.0.0", summary: "Show helpful text about the different subcommands",
+        parse: help::parse_help,
+    },
+    CommandSpec {
+        name: "memory|malloc-stats", arity: 2, flags: "",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "nondeterministic_output request_policy:all_shards response_policy:special",
+        group: "server", since: "4.0.0", summary: "Show allocator internal stats",
+        parse: diagnostics::parse_memory_malloc_stats,
+    },
+    CommandSpec {
+        name: "memory|purge", arity: 2, flags: "",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "request_policy:all_shards response_policy:all_succeeded",
+        group: "server", since: "4.0.0", summary: "Ask the allocator to release memory",
+        parse: diagnostics::parse_memory_purge,
+    },
+    CommandSpec {
+        name: "memory|stats", arity: 2, flags: "",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "nondeterministic_output request_policy:all_shards response_policy:special",
+        group: "server", since: "4.0.0", summary: "Show memory usage details",
+        parse: diagnostics::parse_memory_stats,
     },
     CommandSpec {
         name: "mget", arity: -2, flags: "readonly fast",
@@ -914,6 +1033,41 @@ static COMMANDS: [CommandSpec; 131] = [
         categories: "@admin @slow @dangerous", tips: "",
         group: "server", since: "1.0.0", summary: "Synchronously save the dataset to disk and then shut down the server",
         parse: server::parse_shutdown,
+    },
+    CommandSpec {
+        name: "slowlog", arity: -2, flags: "",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "server", since: "2.2.12", summary: "A container for slow log commands",
+        parse: parse_container,
+    },
+    CommandSpec {
+        name: "slowlog|get", arity: -2, flags: "admin loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "request_policy:all_nodes nondeterministic_output",
+        group: "server", since: "2.2.12", summary: "Get the slow log's entries",
+        parse: diagnostics::parse_slowlog_get,
+    },
+    CommandSpec {
+        name: "slowlog|help", arity: 2, flags: "loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow", tips: "",
+        group: "server", since: "6.2.0", summary: "Show helpful text about the different subcommands",
+        parse: help::parse_help,
+    },
+    CommandSpec {
+        name: "slowlog|len", arity: 2, flags: "admin loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "request_policy:all_nodes response_policy:agg_sum nondeterministic_output",
+        group: "server", since: "2.2.12", summary: "Get the slow log's length",
+        parse: diagnostics::parse_slowlog_len,
+    },
+    CommandSpec {
+        name: "slowlog|reset", arity: 2, flags: "admin loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@admin @slow @dangerous", tips: "request_policy:all_nodes response_policy:all_succeeded",
+        group: "server", since: "2.2.12", summary: "Clear all entries from the slow log",
+        parse: diagnostics::parse_slowlog_reset,
     },
     CommandSpec {
         name: "spublish", arity: 3, flags: "pubsub loading stale fast",

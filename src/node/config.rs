@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::amounts;
 use super::copy_pace::CopyRate;
+use crate::keyspace::EventClasses;
 use crate::peer::{Identity, Secret, VersionRange};
 use crate::replica::{Kind, Level, MaxLag, MaxLoss, Member, Mode};
 use crate::units::{Micros, NodeId};
@@ -46,6 +47,8 @@ pub struct File {
     pub wal: WalFile,
     /// `[limits]`.
     pub limits: LimitsFile,
+    /// `[server]`.
+    pub server: ServerFile,
 }
 
 /// `[cluster]` as it is written.
@@ -116,6 +119,17 @@ pub struct LimitsFile {
     pub memory_scrub: Option<Span>,
     pub scrub_rate: Option<Text>,
     pub scrub_rest: Option<Span>,
+}
+
+/// `[server]` as it is written: Redis's parameters of these names.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct ServerFile {
+    pub slowlog_log_slower_than: Option<i64>,
+    pub slowlog_max_len: Option<u32>,
+    pub latency_monitor_threshold: Option<u32>,
+    pub notify_keyspace_events: Option<String>,
 }
 
 /// A span of time: `"100 ms"`, `"1s"`, or a number of milliseconds.
@@ -233,6 +247,13 @@ pub struct Settings {
     pub scrub_rest: Duration,
     /// Time in which all that memory holds is added up once; zero: never.
     pub memory_scrub: Duration,
+    /// Microseconds; -1: no execution is logged.
+    pub slowlog_log_slower_than: i64,
+    /// Entries.
+    pub slowlog_max_len: u32,
+    /// Milliseconds; 0: nothing is remembered.
+    pub latency_monitor_threshold: u32,
+    pub notify_keyspace_events: EventClasses,
     pub bootstrap: bool,
 }
 
@@ -440,6 +461,10 @@ impl Settings {
             scrub_rest: ms(file.limits.scrub_rest, 600_000),
             // Five million keys are added up in a second or two of one core.
             memory_scrub: ms(file.limits.memory_scrub, 600_000),
+            slowlog_log_slower_than: file.server.slowlog_log_slower_than.unwrap_or(10_000),
+            slowlog_max_len: file.server.slowlog_max_len.unwrap_or(128),
+            latency_monitor_threshold: file.server.latency_monitor_threshold.unwrap_or(0),
+            notify_keyspace_events: event_classes(&file.server)?,
             bootstrap: false,
         };
         settings.check()?;
@@ -504,7 +529,18 @@ impl Settings {
                 "limits.scrub_rest must be at least 1 s; limits.scrub_rate = 0 turns the scrub off",
             );
         }
+        self.check_server()?;
         self.check_addresses()
+    }
+
+    fn check_server(&self) -> Result<(), ConfigError> {
+        if self.slowlog_log_slower_than < -1 {
+            return wrong("server.slowlog_log_slower_than: say microseconds, or -1 for none");
+        }
+        if self.slowlog_max_len > 100_000 {
+            return wrong("server.slowlog_max_len must be at most 100000");
+        }
+        Ok(())
     }
 
     fn check_addresses(&self) -> Result<(), ConfigError> {
@@ -676,6 +712,15 @@ impl Settings {
         self.member(self.id)
             .map_or(Kind::Data, |member| member.member.kind)
     }
+}
+
+fn event_classes(file: &ServerFile) -> Result<EventClasses, ConfigError> {
+    let letters = file.notify_keyspace_events.as_deref().unwrap_or_default();
+    EventClasses::parse(letters).ok_or_else(|| {
+        ConfigError(format!(
+            "server.notify_keyspace_events = \"{letters}\": say letters out of Ag$lshzxeKEtmdn"
+        ))
+    })
 }
 
 fn size(text: Option<&Text>, default: u64) -> Result<u64, ConfigError> {

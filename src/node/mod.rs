@@ -30,9 +30,11 @@ mod gather;
 mod guard;
 mod host;
 mod lag_index;
+mod latency;
 mod lead;
 mod links;
 mod mend;
+mod notices;
 mod repair;
 mod reports;
 mod retention;
@@ -46,11 +48,12 @@ mod steward;
 mod store;
 mod stream;
 mod transact;
+mod tunables;
 mod waiters;
 
 pub use config::{
     ClusterFile, ConfigError, File, HeartbeatFile, LimitsFile, MemberFile, MemberSettings,
-    Settings, Span, Text, WalFile, parse, parse_bytes, parse_member, read,
+    ServerFile, Settings, Span, Text, WalFile, parse, parse_bytes, parse_member, read,
 };
 pub use copy_pace::CopyRate;
 pub use driver::{Node, NodeEvent};
@@ -59,6 +62,7 @@ pub use fitness::Unfit;
 pub use gate::{Gate, Serves};
 pub use guard::Guard;
 pub use host::{Apart, Host, RealHost, Seen, Task};
+pub use latency::{Latency, LatencyEvent, LatencySample, LatencySeries};
 pub use reports::{Acknowledged, ExactLoss, Reports, Takeover};
 pub use retention::{Fate, Share};
 pub use room::DiskState;
@@ -68,3 +72,4 @@ pub use start::{Running, StartError, start};
 pub use stats::Stats;
 pub use store::{Executed, Refused, Store};
 pub use transact::{Outcome, Transacted, Watched};
+pub use tunables::{Tunable, Tunables};

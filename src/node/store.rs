@@ -12,8 +12,10 @@ use tokio::sync::Notify;
 
 use super::host::Host;
 use super::lag_index::{Behind, LagIndex};
+use super::notices::Notices;
+use super::tunables::Tunable;
 use crate::command::KeyCommand;
-use crate::keyspace::{EffectError, Keyspace, Plan, keys_in};
+use crate::keyspace::{EffectError, Keyspace, Notice, Plan, keys_in};
 use crate::replica::{Lag, MaxLag};
 use crate::resp::Reply;
 use crate::units::{Epoch, Lsn, Millis};
@@ -92,6 +94,8 @@ pub struct Store {
     random: AtomicU64,
     /// Sessions have appended records, which are still to be announced.
     pub(super) appended: Notify,
+    /// Keyspace events that wait for their records' release.
+    pub(super) notices: Notices,
 }
 
 /// A primary's digest behind a record, which LSN and epoch name: so may be compared whatever reign
@@ -210,6 +214,7 @@ impl Store {
             }),
             log,
             appended: Notify::new(),
+            notices: Notices::new(),
             applied_lsn: AtomicU64::new(applied.lsn.0),
             exact_from_lsn: AtomicU64::new(exact_from.0),
             lag_index: Mutex::new(LagIndex::new(applied)),
@@ -221,6 +226,11 @@ impl Store {
     /// The log.
     pub fn log(&self) -> &Arc<Log> {
         &self.log
+    }
+
+    /// The classes of keyspace events that are told.
+    pub fn notify(&self) -> &Tunable {
+        &self.notices.classes
     }
 
     /// The last record visible to readers.
@@ -354,6 +364,7 @@ impl Store {
                     pure = false;
                     break;
                 }
+                self.note_plan(&inner.keyspace, epoch, command, &plan, now);
                 done.push(Executed {
                     reply: plan.reply,
                     wait: plan.depends_on,
@@ -402,12 +413,15 @@ impl Store {
         command: &KeyCommand,
         now: Millis,
     ) -> Result<Executed, Refused> {
+        let plan = inner.keyspace.plan(command, now, self.random());
+        let notices = self.notices_of(&inner.keyspace, command, &plan, now);
         let Plan {
             effects,
             reply,
             depends_on,
-        } = inner.keyspace.plan(command, now, self.random());
+        } = plan;
         if effects.is_empty() {
+            self.notices.add(Some(epoch), depends_on, notices);
             return Ok(Executed {
                 reply,
                 wait: depends_on,
@@ -435,11 +449,39 @@ impl Store {
             .append_unannounced(epoch, now, Kind::Effects, payload)?;
         inner.keyspace.apply(&effects, after.lsn);
         self.appended(inner, after);
+        self.notices.add(Some(epoch), after.lsn, notices);
         Ok(Executed {
             reply,
             wait: after.lsn.max(depends_on),
             wrote: true,
         })
+    }
+
+    /// The keyspace events of a plan that is not applied yet.
+    pub(super) fn notices_of(
+        &self,
+        keyspace: &Keyspace,
+        command: &KeyCommand,
+        plan: &Plan,
+        now: Millis,
+    ) -> Vec<Notice> {
+        match self.notices.wanted() {
+            None => Vec::new(),
+            Some(classes) => keyspace.notices(classes, command, &plan.effects, &plan.reply, now),
+        }
+    }
+
+    /// The events of a command without effects.
+    fn note_plan(
+        &self,
+        keyspace: &Keyspace,
+        epoch: Epoch,
+        command: &KeyCommand,
+        plan: &Plan,
+        now: Millis,
+    ) {
+        let notices = self.notices_of(keyspace, command, plan, now);
+        self.notices.add(Some(epoch), plan.depends_on, notices);
     }
 
     /// Whether a record of so many bytes keeps to the RPO budget.
@@ -496,6 +538,10 @@ impl Store {
             .append(epoch, now, Kind::Effects, effects.encoded())
         {
             Ok(after) => {
+                if let Some(classes) = self.notices.wanted() {
+                    let notices = inner.keyspace.notices_of_expired(classes, &effects);
+                    self.notices.add(Some(epoch), after.lsn, notices);
+                }
                 inner.keyspace.apply(&effects, after.lsn);
                 self.appended(&mut inner, after);
                 effects.iter().count()
@@ -526,6 +572,11 @@ impl Store {
                 "records are applied in order, without holes"
             );
             if record.kind == Kind::Effects {
+                if let Some(classes) = self.notices.wanted() {
+                    let (payload, time) = (record.payload, record.after.time);
+                    let notices = inner.keyspace.notices_of_record(classes, payload, time)?;
+                    self.notices.add(None, record.lsn, notices);
+                }
                 inner.keyspace.apply_encoded(record.payload, record.lsn)?;
             }
             let offset = inner.applied.offset + (record.payload.len() + HEADER_BYTES) as u64;
@@ -639,6 +690,7 @@ impl Store {
         let old = std::mem::replace(&mut inner.keyspace, keyspace);
         inner.replaced += 1;
         inner.expected.clear();
+        self.notices.rewind(applied.lsn);
         self.demand(&mut inner, exact_from);
         self.advance(&mut inner, applied);
         // Freeing what was there takes seconds; nobody shall wait for that.
@@ -652,6 +704,7 @@ impl Store {
         assert!(fork.lsn <= inner.applied.lsn, "a rewind goes back");
         inner.replaced += 1;
         inner.expected.clear();
+        self.notices.rewind(fork.lsn);
         self.demand(&mut inner, NEVER);
         inner.keyspace.rewind(fork.lsn);
         self.advance(&mut inner, fork);

@@ -227,9 +227,11 @@ impl Store {
         }
         let mut draft = Draft::behind(inner.applied.lsn);
         let mut replies = Vec::with_capacity(commands.len());
+        let mut notices = Vec::new();
         for command in commands {
             let keyspace = draft.emptied.as_ref().unwrap_or(&inner.keyspace);
             let plan = keyspace.plan(command, now, self.random());
+            notices.extend(self.notices_of(keyspace, command, &plan, now));
             if !plan.effects.is_empty() {
                 let seed = || self.host.hash_seed();
                 draft.carry_out(&mut inner.keyspace, &plan.effects, seed);
@@ -238,10 +240,11 @@ impl Store {
             replies.push(plan.reply);
         }
         if draft.effects.is_empty() {
+            self.notices.add(Some(epoch), wait, notices);
             return Ok(Transacted::without_record(Outcome::Done(replies), wait));
         }
         match self.record(&mut inner, epoch, limit, &draft, now) {
-            Ok(None) => {}
+            Ok(None) => self.notices.add(Some(epoch), draft.next, notices),
             Ok(Some(reply)) => {
                 draft.undo(&mut inner.keyspace);
                 let outcome = Outcome::Refused(reply);

@@ -5,20 +5,28 @@
 //! write, leaves before everything it depends on is released, under the reign that made it and
 //! under a live lease (R17, R18, R32). What a client sends is bounded before it is kept.
 
+mod config_commands;
+mod counts;
 mod failover;
 mod hold;
 mod info;
+mod latency;
+mod memory;
+mod notify;
+mod parameters;
 mod probe;
 mod pubsub;
 mod sentinel;
 mod session;
 mod session_commands;
+mod slowlog;
+mod sparkline;
 mod transaction;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use thiserror::Error;
@@ -27,9 +35,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::node::{Node, NodeEvent, Stats};
+use config_commands::Changed;
+pub use config_commands::Rewrite;
 pub(crate) use info::mode_state;
+pub use parameters::Written;
 pub use probe::probe;
 use pubsub::PubSub;
+use slowlog::SlowLog;
 
 /// Why the client port is not served.
 #[derive(Debug, Error)]
@@ -57,12 +69,15 @@ pub(crate) struct ClientInfo {
 }
 
 /// What the sessions of a node share.
-#[derive(Debug)]
 pub struct Server {
     pub(crate) node: Arc<Node>,
     pub(crate) pubsub: PubSub,
     /// A client said SHUTDOWN.
     end: CancellationToken,
+    pub(crate) slowlog: SlowLog,
+    counters: counts::Counters,
+    changed: Mutex<Changed>,
+    rewrite: OnceLock<Rewrite>,
     clients: Mutex<BTreeMap<u64, ClientInfo>>,
     next_id: AtomicU64,
 }
@@ -74,9 +89,29 @@ impl Server {
             node,
             pubsub: PubSub::new(),
             end: CancellationToken::new(),
+            slowlog: SlowLog::default(),
+            counters: counts::Counters::default(),
+            changed: Mutex::default(),
+            rewrite: OnceLock::new(),
             clients: Mutex::default(),
             next_id: AtomicU64::new(1),
         })
+    }
+
+    /// How CONFIG REWRITE writes the configuration file, where there is one. Said once.
+    pub fn rewrite_with(&self, rewrite: Rewrite) {
+        // Another one later is a mistake of the caller that harms nobody.
+        let _ = self.rewrite.set(rewrite);
+    }
+
+    fn changed(&self) -> std::sync::MutexGuard<'_, Changed> {
+        self.changed
+            .lock()
+            .expect("nothing panics with what was changed")
+    }
+
+    fn reset_stats(&self) {
+        self.counters.reset(&self.node.stats);
     }
 
     /// Until a client says SHUTDOWN. Whoever runs the node ends it then, as on SIGTERM.
@@ -143,6 +178,8 @@ pub async fn bind(addr: &str) -> Result<TcpListener, ServeError> {
 pub async fn serve(server: Arc<Server>, listener: TcpListener) {
     let host = Arc::clone(&server.node.host);
     host.spawn(Box::pin(announce(Arc::clone(&server))));
+    host.spawn(Box::pin(notify::publish(Arc::clone(&server))));
+    host.spawn(Box::pin(counts::watch(Arc::clone(&server))));
     loop {
         let taken = tokio::select! {
             taken = listener.accept() => taken,
@@ -170,7 +207,11 @@ pub async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
     from: SocketAddr,
 ) {
     let id = server.enter(from);
-    let full = server.clients() > server.node.settings.max_clients as usize;
+    let most = server.node.tunables.max_clients.get();
+    let full = server.clients() > usize::try_from(most).unwrap_or(usize::MAX);
+    if full {
+        Stats::add(&server.node.stats.turned_away, 1);
+    }
     session::run(&server, id, stream, full).await;
     server.leave(id);
 }
@@ -190,5 +231,13 @@ async fn announce(server: Arc<Server>) {
             Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
             Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
         }
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
     }
 }

@@ -106,6 +106,11 @@ impl PubSub {
         reached
     }
 
+    /// A subscriber has much to read: whoever publishes much may wait for it.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.sender.len() > BACKLOG / 2
+    }
+
     pub(super) fn receive(&self) -> broadcast::Receiver<Message> {
         self.sender.subscribe()
     }
@@ -135,6 +140,13 @@ impl PubSub {
             }
             PubSubQuery::Patterns => Reply::Integer(counts.patterns.len() as i64),
         }
+    }
+
+    /// Channels and patterns that somebody subscribed to, and channels of the shard.
+    pub(super) fn sizes(&self) -> (usize, usize, usize) {
+        let counts = self.counts();
+        let (channels, patterns) = (counts.channels.len(), counts.patterns.len());
+        (channels, patterns, counts.shard.len())
     }
 
     fn count(&self, space: Space, name: &Bytes, up: bool) {

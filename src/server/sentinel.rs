@@ -157,7 +157,7 @@ fn master(node: &Node, member: &MemberSettings) -> Reply {
         ("quorum", (voters / 2 + 1).to_string()),
         (
             "failover-timeout",
-            node.settings.write_timeout.as_millis().to_string(),
+            node.tunables.write_timeout().as_millis().to_string(),
         ),
         ("parallel-syncs", "1".into()),
     ]);

@@ -9,12 +9,14 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use super::Server;
+use super::counts;
 use super::hold::Hold;
 use super::pubsub::{Message, Subscriptions};
 use super::session_commands;
+use super::slowlog;
 use super::transaction::Transaction;
 use crate::command::{Command, KeyCommand, SessionCommand};
-use crate::node::{Executed, Gate, Guard, Node, Refused, Serves, Stats, Watched};
+use crate::node::{Executed, Gate, Guard, LatencyEvent, Node, Refused, Serves, Stats, Watched};
 use crate::resp::{Limits, Reply, Request, RequestParser, Version};
 use crate::units::{Epoch, Lsn, Micros};
 
@@ -196,6 +198,15 @@ async fn passed(node: &Node, gate: &mut watch::Receiver<Gate>, waits: Waits) {
     }
 }
 
+async fn next_message(
+    messages: &mut Option<broadcast::Receiver<Message>>,
+) -> Result<Message, broadcast::error::RecvError> {
+    match messages {
+        Some(messages) => messages.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The receiver again once a reign has begun or ended; `None` when there is no more to come.
 async fn moved<T>(mut watched: watch::Receiver<T>) -> Option<watch::Receiver<T>> {
     watched.changed().await.ok()?;
@@ -212,7 +223,8 @@ impl Session<'_> {
         let mut out = BytesMut::with_capacity(16 << 10);
         let node = &self.server.node;
         let mut gate = node.gate();
-        let mut messages = self.server.pubsub.receive();
+        // Only while it subscribes: who does not read would be taken for a subscriber that is slow.
+        let mut messages = None;
         // What rarely happens is waited for once, not anew for each command.
         let mut reign_moves = std::pin::pin!(moved(node.reign()));
         let mut stopping = std::pin::pin!(node.stopping.cancelled());
@@ -223,6 +235,12 @@ impl Session<'_> {
             self.parse(&mut parser, &mut buffer);
             self.end_with_reign();
             self.execute();
+            match self.subscriptions.len() {
+                0 => messages = None,
+                _ => {
+                    messages.get_or_insert_with(|| self.server.pubsub.receive());
+                }
+            }
             self.let_go(&mut out);
             if !out.is_empty() {
                 Stats::add(&node.stats.net_out, out.len() as u64);
@@ -263,7 +281,7 @@ impl Session<'_> {
                     None => return Ok(()),
                 },
                 () = &mut timer, if armed.is_some() => armed = None,
-                message = messages.recv(), if self.subscriptions.len() > 0 => {
+                message = next_message(&mut messages), if messages.is_some() => {
                     self.on_message(message)?;
                 }
                 () = &mut stopping => return Ok(()),
@@ -289,7 +307,7 @@ impl Session<'_> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let patience = self.server.node.settings.write_timeout;
+        let patience = self.server.node.tunables.write_timeout();
         let held = self.hold.deadline(patience);
         let blocked = self.blocked_since.map(|since| since + patience);
         let others = blocked
@@ -427,7 +445,7 @@ impl Session<'_> {
                 Ok(()) => self.blocked_since = None,
                 Err(Cannot::Wait(why)) => {
                     let since = *self.blocked_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() < self.server.node.settings.write_timeout {
+                    if since.elapsed() < self.server.node.tunables.write_timeout() {
                         return;
                     }
                     // Those behind it have waited as long: nothing is read while a command
@@ -537,8 +555,11 @@ impl Session<'_> {
     fn execute_as_primary(&mut self, gate: &Gate) -> Result<(), Cannot> {
         let mut done = std::mem::take(&mut self.done);
         let store = &self.server.node.store;
+        let began = Instant::now();
         let result = store.execute(gate.epoch, gate.released, gate.lag, self.batch(), &mut done);
         let now = Instant::now();
+        self.note_batch(now.duration_since(began), done.len());
+        counts::batch(&self.server.node.stats, self.batch(), &done);
         Stats::add(&self.server.node.stats.commands, done.len() as u64);
         self.reign = Some(gate.epoch);
         for executed in done.drain(..) {
@@ -570,7 +591,18 @@ impl Session<'_> {
             .push(reply, self.version, Some((epoch, shown)), wrote, now);
     }
 
+    /// The first `count` commands of the batch took this long together.
+    fn note_batch(&self, took: Duration, count: usize) {
+        let words = match self.server.is_slow(took) {
+            true => slowlog::words(self.batch().take(count)),
+            false => Vec::new(),
+        };
+        let batch = slowlog::Executed::Batch(&words, count);
+        self.server.note_execution(self.id, took, batch);
+    }
+
     fn execute_as_standby(&mut self) {
+        let began = Instant::now();
         let answers: Vec<Reply> = self
             .batch()
             .map(|command| match command.is_write() {
@@ -583,6 +615,7 @@ impl Session<'_> {
                     .unwrap_or(REPAIRED),
             })
             .collect();
+        self.note_batch(began.elapsed(), answers.len());
         Stats::add(&self.server.node.stats.commands, answers.len() as u64);
         for answer in answers {
             self.todo.pop_front();
@@ -608,9 +641,10 @@ impl Session<'_> {
         };
         let done = self
             .hold
-            .let_go(&gate, clock, node.settings.write_timeout, out);
+            .let_go(&gate, clock, node.tunables.write_timeout(), out);
         if let Some(longest) = done.longest {
             node.stats.commit_seconds.observe(longest.as_secs_f64());
+            node.note_latency(LatencyEvent::Commit, longest);
         }
         Stats::add(&node.stats.unconfirmed, done.unconfirmed);
     }

@@ -5,10 +5,9 @@ use bytes::Bytes;
 use super::pubsub::Space;
 use super::session::{After, Session};
 use super::transaction::NOT_HERE;
-use super::{ClientInfo, failover, info, sentinel};
-use crate::command::{ClientCommand, HelloCommand, SessionCommand, glob_matches};
+use super::{ClientInfo, config_commands, failover, info, latency, memory, sentinel};
+use crate::command::{ClientCommand, HelloCommand, SessionCommand};
 use crate::node::Serves;
-use crate::replica::Kind;
 use crate::resp::{Reply, Version};
 
 const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the \
@@ -71,7 +70,10 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: SessionCommand) -> Re
             session.was_told_the_role();
             info::role(session.server)
         }
-        SessionCommand::ConfigGet { patterns } => config_get(session, &patterns),
+        SessionCommand::Config(command) => config_commands::answer(session.server, &command),
+        SessionCommand::SlowLog(command) => session.server.slowlog.answer(&command),
+        SessionCommand::Latency(command) => latency::answer(session.server, &command),
+        SessionCommand::Memory(command) => memory::answer(session.server, &command),
         SessionCommand::Sentinel(command) => sentinel::answer(session.server, &command),
         SessionCommand::Reset => {
             let mut subscriptions = std::mem::take(&mut session.subscriptions);
@@ -252,6 +254,10 @@ fn own(session: &Session<'_>) -> Option<ClientInfo> {
 }
 
 impl ClientInfo {
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.kind() == crate::command::ClientKind::PubSub
+    }
+
     fn kind(&self) -> crate::command::ClientKind {
         match (self.subscriptions, self.shard_subscriptions) {
             ((0, 0), 0) => crate::command::ClientKind::Normal,
@@ -273,58 +279,11 @@ fn client_line(server: &super::Server, info: &ClientInfo) -> String {
         info.name,
         info.since.elapsed().as_secs(),
         info.last.elapsed().as_secs(),
-        if info.kind() == crate::command::ClientKind::PubSub {
-            "P"
-        } else {
-            "N"
-        },
+        if info.is_subscribed() { "P" } else { "N" },
         info.shard_subscriptions,
         info.last_command,
         info.resp,
         info.library.0,
         info.library.1,
-    )
-}
-
-fn config_get(session: &Session<'_>, patterns: &[Bytes]) -> Reply {
-    let settings = &session.server.node.settings;
-    let port = settings
-        .client_addr
-        .rsplit_once(':')
-        .map_or("0", |(_, port)| port)
-        .to_string();
-    let witness = settings.kind() == Kind::Witness;
-    let known: Vec<(&'static str, String)> = vec![
-        (
-            "appendfsync",
-            match settings.fsync {
-                crate::wal::Fsync::Always => "always".into(),
-                crate::wal::Fsync::Interval(_) => "everysec".into(),
-                crate::wal::Fsync::Os => "no".into(),
-            },
-        ),
-        (
-            "appendonly",
-            if witness { "no".into() } else { "yes".into() },
-        ),
-        ("databases", "1".into()),
-        ("dir", settings.data_dir.display().to_string()),
-        ("maxclients", settings.max_clients.to_string()),
-        ("maxmemory", "0".into()),
-        ("maxmemory-policy", "noeviction".into()),
-        ("port", port),
-        ("proto-max-bulk-len", (512 << 20).to_string()),
-        ("save", String::new()),
-        ("timeout", "0".into()),
-    ];
-    let wanted = known.into_iter().filter(|(name, _)| {
-        patterns
-            .iter()
-            .any(|pattern| glob_matches(pattern, name.as_bytes(), true))
-    });
-    Reply::Map(
-        wanted
-            .map(|(name, value)| (Reply::text(name), bulk(value)))
-            .collect(),
     )
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::session::{Cannot, DEPOSED, Mistake, READONLY, REPAIRED, Session, Way, Weight};
 use super::session_commands;
+use super::slowlog;
 use crate::command::{Command, KeyCommand, SessionCommand, TransactionCommand};
 use crate::node::{Outcome, Serves, Stats, Transacted};
 use crate::resp::Reply;
@@ -179,9 +180,21 @@ impl Session<'_> {
             return Ok(());
         }
         let gate = node.gate_now();
-        match self.way(&gate)? {
+        let way = self.way(&gate)?;
+        let began = Instant::now();
+        let done = |commands: &[&KeyCommand]| {
+            let took = began.elapsed();
+            let words = match self.server.is_slow(took) {
+                true => slowlog::words(commands.iter().copied()),
+                false => Vec::new(),
+            };
+            let executed = slowlog::Executed::Transaction(&words, commands.len());
+            self.server.note_execution(self.id, took, executed);
+        };
+        match way {
             Way::Standby => {
                 let read = node.store.read_together(self.watched.as_ref(), &commands);
+                done(&commands);
                 let reply = self.reply_to_all(read.unwrap_or(Outcome::Refused(REPAIRED)));
                 self.answer(&reply);
             }
@@ -197,6 +210,7 @@ impl Session<'_> {
                     self.watched.as_mut(),
                     &commands,
                 )?;
+                done(&commands);
                 self.reign = Some(gate.epoch);
                 if wrote {
                     // A WAIT among the commands counts its copies.

@@ -1,5 +1,8 @@
 //! A real redis-server to compare with, and chance that can be repeated.
 
+// Each test binary compiles this file and uses a part of it.
+#![allow(dead_code)]
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command as Process, Stdio};
@@ -13,7 +16,6 @@ pub struct Redis {
     child: Child,
     port: u16,
     /// Its working directory, kept until it is gone.
-    #[expect(dead_code)]
     dir: tempfile::TempDir,
 }
 
