@@ -352,3 +352,37 @@ fn a_new_primary_goes_by_its_own_limit() {
     });
     assert!(number(&lab, 2, "evicted_keys") > 8000);
 }
+
+#[test]
+fn a_client_may_read_without_using_what_it_reads() {
+    let (lab, node) = alone("allkeys-lru");
+    let mut client = lab.connect(node);
+    done(&mut client, "SET k v");
+    let idle = |client: &mut redis::Connection| match run(client, "OBJECT IDLETIME k") {
+        Ok(redis::Value::Int(seconds)) => seconds,
+        other => panic!("{other:?}"),
+    };
+    done(&mut client, "CLIENT NO-TOUCH on");
+    until("it to be old", || {
+        run(&mut client, "GET k").expect("it is there");
+        (idle(&mut client) >= 2).then_some(())
+    });
+    run(&mut client, "TOUCH k").expect("it is there");
+    assert!(idle(&mut client) < 2, "TOUCH is a use in any case");
+    until("it to be old again", || {
+        (idle(&mut client) >= 2).then_some(())
+    });
+    done(&mut client, "CLIENT NO-TOUCH off");
+    run(&mut client, "GET k").expect("it is there");
+    assert!(idle(&mut client) < 2);
+    // At run time, as in Redis.
+    done(
+        &mut client,
+        "CONFIG SET maxmemory 1mb maxmemory-policy noeviction",
+    );
+    assert_eq!(lab.info(node, "maxmemory").as_deref(), Some("1048576"));
+    let said = run(&mut client, "CONFIG SET maxmemory-policy lru").expect_err("no policy");
+    assert!(said.contains("must be one of the following"), "{said}");
+    let said = run(&mut client, "CONFIG SET maxmemory 1x").expect_err("no size");
+    assert!(said.contains("must be a memory value"), "{said}");
+}

@@ -22,6 +22,7 @@ pub mod local_cluster;
 pub mod plot;
 mod promote;
 mod quoted;
+mod rewrite;
 mod serve;
 mod status;
 mod switchover;

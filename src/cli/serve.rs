@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use super::rewrite;
 use crate::http;
 use crate::node::{self, File, RealHost, Settings};
 use crate::replica::Mode;
@@ -81,13 +82,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    let config = args.config.clone();
     let settings = settle(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers())
         .enable_all()
         .build()
         .context("the runtime did not start")?;
-    runtime.block_on(serve(settings))
+    runtime.block_on(serve(settings, config))
 }
 
 /// One core is left to the log's writer and the control plane. (On two cores a second worker served a
@@ -104,7 +106,7 @@ async fn told(signal: &mut Option<Signal>) {
     }
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
+async fn serve(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     // Every port is bound before anything is promised, so that a taken one is said at once.
     let clients = server::bind(&settings.client_addr).await?;
     let orders = http::bind(&settings.http_addr).await?;
@@ -130,6 +132,12 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         running.stop().await;
         return Err(wrong.into());
     }
+    if let Some(path) = config {
+        // A session asks for it, on a thread that serves others, too.
+        server.rewrite_with(Box::new(move |values| {
+            tokio::task::block_in_place(|| rewrite::rewrite(&path, values))
+        }));
+    }
     tracing::info!(
         "node {} of cluster {}: clients on {}{}, members on {}, HTTP on {}",
         running.node.id(),
@@ -150,6 +158,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            () = server.until_shutdown() => break,
             () = told(&mut hangup) => server.reload_certificate(),
         }
     }

@@ -13,17 +13,23 @@ mod args;
 mod bitmap;
 mod client;
 mod client_control;
+mod config;
 mod describe;
+mod diagnostics;
 mod dump;
 mod expire;
 mod generic;
 mod glob;
+mod help;
 mod long_double;
 mod object;
 mod pubsub;
 mod receipt;
+mod refused;
 mod request_id;
+mod scripting;
 mod sentinel;
+mod server;
 mod session;
 mod set;
 mod string;
@@ -38,15 +44,19 @@ pub use args::{MAX_STRING_BYTES, invalid_expire_time, parse_integer};
 pub use bitmap::{BitOp, BitRange, BitSearch, FieldAction, FieldOp, FieldType, Overflow};
 pub use client::{ClientCommand, ClientKind, clean_name};
 pub use client_control::{ClientFilter, ReplyMode};
+pub use config::ConfigCommand;
 pub use describe::{CommandQuery, KeyUse, ListFilter, key_uses};
+pub use diagnostics::{LatencyCommand, MemoryCommand, SlowLogCommand};
 pub use dump::RestoreCommand;
 pub use expire::{ExpireCommand, ExpireCondition, TtlForm};
 pub use generic::{CopyCommand, RenameCommand, ScanCommand};
 pub use glob::glob_matches;
 pub use long_double::LongDouble;
 pub use object::ObjectQuestion;
+pub use pubsub::PubSubQuery;
 pub use receipt::{CopyLevel, DurabilityCommand, WaitCommand};
 pub use sentinel::SentinelCommand;
+pub use server::{FailoverCommand, FailoverTarget};
 pub use session::{HelloCommand, HelloStep, SessionCommand};
 pub use set::{Expiry, GetExCommand, GetExExpiry, SetCommand, SetCondition, SetExpiry, SetReply};
 pub use string::{LcsCommand, LcsForm};
@@ -95,7 +105,7 @@ pub fn find_spec(request: &Request) -> Result<&'static CommandSpec, Reply> {
         return Err(Reply::error("ERR empty request"));
     };
     let Some(spec) = lookup(name).filter(|spec| spec.container().is_none()) else {
-        return Err(args::unknown_command(args));
+        return Err(refused::command(name).unwrap_or_else(|| args::unknown_command(args)));
     };
     if !spec.accepts(args.len()) {
         return Err(args::wrong_arity(spec.name));
@@ -163,7 +173,8 @@ fn find_subcommand(spec: &'static CommandSpec, args: &[Bytes]) -> Option<&'stati
 fn parse_container(spec: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
     let Some(subcommand) = find_subcommand(spec, args) else {
         let name = args.get(1).map_or(&b""[..], |name| name);
-        return Err(args::unknown_subcommand(spec.name, name));
+        let refused = refused::subcommand(spec.name, name);
+        return Err(refused.unwrap_or_else(|| args::unknown_subcommand(spec.name, name)));
     };
     if !subcommand.accepts(args.len()) {
         return Err(args::wrong_arity(subcommand.name));
@@ -446,6 +457,53 @@ impl KeyCommand {
                 debug_assert!(!reads.is_write(), "{reads:?} is in neither list");
                 false
             }
+        }
+    }
+
+    /// A name for the log of slow commands, in capitals; of commands that are the same but for their
+    /// form, the most general one.
+    pub fn name(&self) -> &'static str {
+        use KeyCommand as K;
+        match self {
+            K::DelIfEqual { .. } => "DELIFEQ",
+            K::Dump { .. } => "DUMP",
+            K::Restore(_) => "RESTORE",
+            K::Object { .. } => "OBJECT",
+            K::MemoryUsage { .. } => "MEMORY USAGE",
+            K::DbSize => "DBSIZE",
+            K::Flush => "FLUSHALL",
+            K::Get { .. } => "GET",
+            K::Set(_) => "SET",
+            K::GetDel { .. } => "GETDEL",
+            K::GetEx(_) => "GETEX",
+            K::MGet { .. } => "MGET",
+            K::MSet { .. } => "MSET",
+            K::MSetNx { .. } => "MSETNX",
+            K::Append { .. } => "APPEND",
+            K::StrLen { .. } => "STRLEN",
+            K::GetRange { .. } => "GETRANGE",
+            K::SetRange { .. } => "SETRANGE",
+            K::Lcs(_) => "LCS",
+            K::GetBit { .. } => "GETBIT",
+            K::SetBit { .. } => "SETBIT",
+            K::BitCount(_) => "BITCOUNT",
+            K::BitPos(_) => "BITPOS",
+            K::BitOp { .. } => "BITOP",
+            K::BitField { .. } => "BITFIELD",
+            K::IncrBy { .. } => "INCRBY",
+            K::IncrByFloat { .. } => "INCRBYFLOAT",
+            K::Del { .. } => "DEL",
+            K::Exists { .. } => "EXISTS",
+            K::Touch { .. } => "TOUCH",
+            K::Rename(_) => "RENAME",
+            K::Copy(_) => "COPY",
+            K::Expire(_) => "PEXPIRE",
+            K::Ttl { .. } => "PTTL",
+            K::Persist { .. } => "PERSIST",
+            K::Type { .. } => "TYPE",
+            K::Keys { .. } => "KEYS",
+            K::Scan(_) => "SCAN",
+            K::RandomKey => "RANDOMKEY",
         }
     }
 

@@ -37,15 +37,6 @@ const OBJECT_HELP: [&str; 15] = [
     "    Prints this help.",
 ];
 
-const MEMORY_HELP: [&str; 6] = [
-    "MEMORY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "USAGE <key> [SAMPLES <count>]",
-    "    Return memory in bytes used by <key> and its value. Nested values are",
-    "    sampled up to <count> times (default: 5, 0 means sample all).",
-    "HELP",
-    "    Prints this help.",
-];
-
 fn question(args: &[Bytes], question: ObjectQuestion) -> Result<Command, Reply> {
     keys(KeyCommand::Object {
         key: arg(args, 2),
@@ -71,10 +62,6 @@ pub(super) fn parse_refcount(_: &'static CommandSpec, args: &[Bytes]) -> Result<
 
 pub(super) fn parse_object_help(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {
     Ok(Command::Session(SessionCommand::Help(&OBJECT_HELP)))
-}
-
-pub(super) fn parse_memory_help(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {
-    Ok(Command::Session(SessionCommand::Help(&MEMORY_HELP)))
 }
 
 pub(super) fn parse_usage(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {

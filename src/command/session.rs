@@ -1,18 +1,21 @@
 //! Commands about the connection, the node and the cluster. Parsed here into plain data; the
 //! server answers them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
-use super::args::{arg, database, is_option, printable, rest, wrong_arity};
+use super::args::{arg, database, is_option, printable, wrong_arity};
 use super::client::clean_name;
 use super::{
-    AclCommand, ClientCommand, Command, CommandQuery, CommandSpec, SentinelCommand,
+    AclCommand, ClientCommand, Command, CommandQuery, CommandSpec, ConfigCommand, FailoverCommand,
+    LatencyCommand, MemoryCommand, PubSubQuery, SentinelCommand, SlowLogCommand,
     TransactionCommand, WaitCommand, parse_integer,
 };
 use crate::resp::{Reply, Version};
 
 /// A command that the server answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum SessionCommand {
     /// PING.
     Ping {
@@ -48,11 +51,14 @@ pub enum SessionCommand {
     },
     /// ROLE.
     Role,
-    /// CONFIG GET.
-    ConfigGet {
-        /// Glob patterns over parameter names.
-        patterns: Vec<Bytes>,
-    },
+    /// CONFIG and a subcommand.
+    Config(ConfigCommand),
+    /// SLOWLOG and a subcommand.
+    SlowLog(SlowLogCommand),
+    /// LATENCY and a subcommand.
+    Latency(LatencyCommand),
+    /// MEMORY and a subcommand about the server.
+    Memory(MemoryCommand),
     /// SENTINEL and a subcommand.
     Sentinel(SentinelCommand),
     /// QUIT.
@@ -79,6 +85,36 @@ pub enum SessionCommand {
         /// Patterns; empty: all.
         patterns: Vec<Bytes>,
     },
+    /// SSUBSCRIBE.
+    SSubscribe {
+        /// At least one channel of the shard, which is this node.
+        channels: Vec<Bytes>,
+    },
+    /// SUNSUBSCRIBE.
+    SUnsubscribe {
+        /// Channels of the shard; empty: all.
+        channels: Vec<Bytes>,
+    },
+    /// SPUBLISH.
+    SPublish {
+        /// The channel of the shard.
+        channel: Bytes,
+        /// The message.
+        message: Bytes,
+    },
+    /// PUBSUB and a subcommand.
+    PubSub(PubSubQuery),
+    /// FAILOVER.
+    Failover(FailoverCommand),
+    /// SHUTDOWN: this node ends, as when it is sent SIGTERM.
+    Shutdown,
+    /// DEBUG SLEEP.
+    Sleep {
+        /// How long this connection executes nothing.
+        span: Duration,
+    },
+    /// What is answered the same whatever there is, such as HELP.
+    Fixed(Reply),
     /// PUBLISH.
     Publish {
         /// The channel.
@@ -223,12 +259,6 @@ pub(super) fn parse_info(_: &'static CommandSpec, args: &[Bytes]) -> Result<Comm
         .map(|name| printable(name, 64).to_ascii_lowercase())
         .collect();
     session(SessionCommand::Info { sections })
-}
-
-pub(super) fn parse_config_get(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
-    session(SessionCommand::ConfigGet {
-        patterns: rest(args, 2),
-    })
 }
 
 pub(super) fn parse_role(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {

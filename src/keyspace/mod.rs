@@ -23,6 +23,7 @@ mod entry;
 mod evict;
 mod expiry;
 mod load;
+mod notify;
 mod pending;
 mod plan;
 mod repair;
@@ -39,6 +40,7 @@ pub(crate) use effects::keys_in;
 pub use effects::{Effect, EffectError, EffectIter, Effects};
 pub use evict::{Eviction, EvictionPolicy, EvictionPool};
 pub use load::{LoadError, LoadRoom, Loader};
+pub use notify::{EventClass, EventClasses, Notice};
 pub use plan::Plan;
 pub use repair::Touched;
 pub use requests::{Remembered, decode_replies, encode_replies, is_reserved, request_key};
@@ -165,6 +167,11 @@ impl Keyspace {
     pub fn is_expired(&self, key: &[u8], now: Millis) -> bool {
         let entry = self.tables.find(self.tables.hash(key), key);
         entry.is_some_and(|entry| entry.is_expired(now))
+    }
+
+    /// Whether there is such a key, expired or not.
+    pub(super) fn holds(&self, key: &[u8]) -> bool {
+        self.tables.find(self.tables.hash(key), key).is_some()
     }
 
     /// When the next key expires, if any has an expiry.

@@ -13,7 +13,7 @@ use super::auth::Auth;
 use super::copy_pace::CopyRate;
 use super::memory_limits::MOST_SAMPLES;
 use super::tls::{ClientAuth, Tls};
-use crate::keyspace::EvictionPolicy;
+use crate::keyspace::{EventClasses, EvictionPolicy};
 use crate::peer::{Identity, Secret, VersionRange};
 use crate::replica::{Kind, Level, MaxLag, MaxLoss, Member, Mode};
 use crate::units::{Micros, NodeId};
@@ -54,6 +54,8 @@ pub struct File {
     pub auth: AuthFile,
     /// `[tls]`.
     pub tls: TlsFile,
+    /// `[server]`.
+    pub server: ServerFile,
 }
 
 /// `[cluster]` as it is written.
@@ -151,6 +153,17 @@ pub struct TlsFile {
     pub ca_file: Option<PathBuf>,
     pub client_auth: Option<ClientAuth>,
     pub plaintext: Option<bool>,
+}
+
+/// `[server]` as it is written: Redis's parameters of these names.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct ServerFile {
+    pub slowlog_log_slower_than: Option<i64>,
+    pub slowlog_max_len: Option<u32>,
+    pub latency_monitor_threshold: Option<u32>,
+    pub notify_keyspace_events: Option<String>,
 }
 
 /// A span of time: `"100 ms"`, `"1s"`, or a number of milliseconds.
@@ -276,6 +289,13 @@ pub struct Settings {
     pub maxmemory: u64,
     pub maxmemory_policy: EvictionPolicy,
     pub maxmemory_samples: u32,
+    /// Microseconds; -1: no execution is logged.
+    pub slowlog_log_slower_than: i64,
+    /// Entries.
+    pub slowlog_max_len: u32,
+    /// Milliseconds; 0: nothing is remembered.
+    pub latency_monitor_threshold: u32,
+    pub notify_keyspace_events: EventClasses,
     pub bootstrap: bool,
     /// Who may do what on the client port.
     pub auth: Auth,
@@ -496,6 +516,10 @@ impl Settings {
             maxmemory: size(file.limits.maxmemory.as_ref(), 0)?,
             maxmemory_policy: policy(file.limits.maxmemory_policy.as_deref())?,
             maxmemory_samples: file.limits.maxmemory_samples.unwrap_or(5),
+            slowlog_log_slower_than: file.server.slowlog_log_slower_than.unwrap_or(10_000),
+            slowlog_max_len: file.server.slowlog_max_len.unwrap_or(128),
+            latency_monitor_threshold: file.server.latency_monitor_threshold.unwrap_or(0),
+            notify_keyspace_events: event_classes(&file.server)?,
             bootstrap: false,
             auth,
             tls,
@@ -570,7 +594,18 @@ impl Settings {
                 "limits.maxmemory_samples must be from 1 to {MOST_SAMPLES}; 5 is usual"
             ));
         }
+        self.check_server()?;
         self.check_addresses()
+    }
+
+    fn check_server(&self) -> Result<(), ConfigError> {
+        if self.slowlog_log_slower_than < -1 {
+            return wrong("server.slowlog_log_slower_than: say microseconds, or -1 for none");
+        }
+        if self.slowlog_max_len > 100_000 {
+            return wrong("server.slowlog_max_len must be at most 100000");
+        }
+        Ok(())
     }
 
     fn check_addresses(&self) -> Result<(), ConfigError> {
@@ -749,6 +784,15 @@ impl Settings {
         self.member(self.id)
             .map_or(Kind::Data, |member| member.member.kind)
     }
+}
+
+fn event_classes(file: &ServerFile) -> Result<EventClasses, ConfigError> {
+    let letters = file.notify_keyspace_events.as_deref().unwrap_or_default();
+    EventClasses::parse(letters).ok_or_else(|| {
+        ConfigError(format!(
+            "server.notify_keyspace_events = \"{letters}\": say letters out of Ag$lshzxeKEtmdn"
+        ))
+    })
 }
 
 fn size(text: Option<&Text>, default: u64) -> Result<u64, ConfigError> {

@@ -25,6 +25,11 @@ pub enum CopyRate {
 }
 
 impl CopyRate {
+    /// Bytes per second, while clients are served; 0: no limit.
+    pub fn most(self) -> u64 {
+        self.per_second(true)
+    }
+
     /// Bytes per second; 0: no limit.
     pub(super) fn per_second(self, serving: bool) -> u64 {
         match self {

@@ -22,6 +22,7 @@ use super::fitness::Unfit;
 use super::gate::{Gate, Serves};
 use super::guard::Guard;
 use super::host::{Host, Seen};
+use super::latency::{Latency, LatencyEvent};
 use super::links::Word;
 use super::outlook::Outlook;
 use super::repair::Repair;
@@ -31,6 +32,7 @@ use super::rewriting::Rewriting;
 use super::scrub::Scrub;
 use super::stats::Stats;
 use super::store::Store;
+use super::tunables::Tunables;
 use super::waiters::Waiters;
 use crate::peer::Identity;
 use crate::replica::{
@@ -129,6 +131,10 @@ pub struct Node {
     pub store: Arc<Store>,
     /// Counters.
     pub stats: Stats,
+    /// What CONFIG SET may change.
+    pub tunables: Tunables,
+    /// What took long.
+    pub latency: Latency,
     /// Takeovers known.
     pub reports: Reports,
     /// Room kept back on the disk.
@@ -241,6 +247,8 @@ impl Node {
         let members = parts.settings.members.iter();
         let outlook = Outlook::new(members.map(|m| m.member.id), parts.host.boot_time());
         Node {
+            tunables: Tunables::new(&parts.settings),
+            latency: Latency::default(),
             settings: parts.settings,
             host: parts.host,
             store: parts.store,
@@ -619,6 +627,7 @@ impl Node {
     pub(super) fn on_log_progress(&self, progress: &Progress) {
         if progress.was_sync {
             self.stats.sync_seconds.observe(progress.took.as_secs_f64());
+            self.note_latency(LatencyEvent::WalSync, progress.took);
         }
         self.note_room(progress.full.as_deref());
         let received = self.settings.replies_wait_for() == Some(Level::Received);

@@ -151,6 +151,10 @@ impl Store {
         }
         let log = self.log();
         let after = log.append_unannounced(epoch, now, Kind::Effects, effects.encoded())?;
+        if let Some(classes) = self.notices.wanted() {
+            let notices = inner.keyspace.notices_of_evicted(classes, &effects);
+            self.notices.add(Some(epoch), after.lsn, notices);
+        }
         inner.keyspace.apply(&effects, after.lsn);
         self.appended(inner, after);
         self.appended.notify_one();

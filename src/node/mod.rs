@@ -33,10 +33,12 @@ mod gather;
 mod guard;
 mod host;
 mod lag_index;
+mod latency;
 mod lead;
 mod links;
 mod memory_limits;
 mod mend;
+mod notices;
 mod once;
 mod outlook;
 mod repair;
@@ -53,12 +55,14 @@ mod store;
 mod stream;
 mod tls;
 mod transact;
+mod tunables;
 mod waiters;
 
 pub use auth::{Auth, PasswordDigest};
 pub use config::{
     AuthFile, ClusterFile, ConfigError, File, HeartbeatFile, LimitsFile, MemberFile,
-    MemberSettings, Settings, Span, Text, TlsFile, WalFile, parse, parse_bytes, parse_member, read,
+    MemberSettings, ServerFile, Settings, Span, Text, TlsFile, WalFile, parse, parse_bytes,
+    parse_member, read,
 };
 pub use copies::{Copied, Copies};
 pub use copy_pace::CopyRate;
@@ -69,6 +73,7 @@ pub use fitness::Unfit;
 pub use gate::{Gate, Serves};
 pub use guard::Guard;
 pub use host::{Apart, Host, RealHost, Seen, Task};
+pub use latency::{Latency, LatencyEvent, LatencySample, LatencySeries};
 pub use memory_limits::{MOST_SAMPLES, MemoryLimits};
 pub use once::{Memory, Once, RequestId};
 pub use outlook::{Outlook, Presence, down_after};
@@ -82,3 +87,4 @@ pub use stats::Stats;
 pub use store::{Executed, Refused, Store};
 pub use tls::{ClientAuth, Tls};
 pub use transact::{Outcome, Transacted, Watched};
+pub use tunables::{Tunable, Tunables};

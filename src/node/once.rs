@@ -178,6 +178,7 @@ impl Store {
                 }
             }
         }
-        self.record_plan(inner, epoch, limit, plan, now)
+        let notices = self.notices_of(&inner.keyspace, command, &plan, now);
+        self.record_plan(inner, epoch, limit, (plan, notices), now)
     }
 }

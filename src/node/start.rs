@@ -296,6 +296,8 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
             settings.maxmemory_samples,
         ),
     ));
+    let events = settings.notify_keyspace_events;
+    store.notify().set(events.bits());
     let (orders, orders_to) = mpsc::unbounded_channel();
     let (mut outboxes, mut inboxes) = (BTreeMap::new(), Vec::new());
     for member in settings

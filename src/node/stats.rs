@@ -19,6 +19,14 @@ pub struct Stats {
     pub net_out: AtomicU64,
     /// Replies that ended in -UNCONFIRMED.
     pub unconfirmed: AtomicU64,
+    /// Reads of keys that were there.
+    pub hits: AtomicU64,
+    /// Reads of keys that were not.
+    pub misses: AtomicU64,
+    /// Error replies to commands on keys.
+    pub errors: AtomicU64,
+    /// Connections turned away: `max_clients`.
+    pub turned_away: AtomicU64,
     /// Keys deleted because they expired.
     pub expired: AtomicU64,
     /// Reigns this node won since it started.
@@ -67,6 +75,10 @@ impl Default for Stats {
             net_in: zero(),
             net_out: zero(),
             unconfirmed: zero(),
+            hits: zero(),
+            misses: zero(),
+            errors: zero(),
+            turned_away: zero(),
             expired: zero(),
             takeovers: zero(),
             discarded: zero(),

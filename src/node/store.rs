@@ -14,8 +14,10 @@ use super::evict::{Inherited, OUT_OF_MEMORY, Room};
 use super::host::Host;
 use super::lag_index::{Behind, LagIndex};
 use super::memory_limits::MemoryLimits;
+use super::notices::Notices;
+use super::tunables::Tunable;
 use crate::command::KeyCommand;
-use crate::keyspace::{EffectError, EvictionPool, Keyspace, Plan, keys_in};
+use crate::keyspace::{EffectError, EvictionPool, Keyspace, Notice, Plan, keys_in};
 use crate::replica::{Lag, MaxLag};
 use crate::resp::Reply;
 use crate::units::{Epoch, Lsn, Millis};
@@ -98,6 +100,8 @@ pub struct Store {
     pub memory: MemoryLimits,
     /// Sessions have appended records, which are still to be announced.
     pub(super) appended: Notify,
+    /// Keyspace events that wait for their records' release.
+    pub(super) notices: Notices,
 }
 
 /// A primary's digest behind a record, which LSN and epoch name: so may be compared whatever reign
@@ -220,6 +224,7 @@ impl Store {
             log,
             memory,
             appended: Notify::new(),
+            notices: Notices::new(),
             applied_lsn: AtomicU64::new(applied.lsn.0),
             exact_from_lsn: AtomicU64::new(exact_from.0),
             lag_index: Mutex::new(LagIndex::new(applied)),
@@ -231,6 +236,11 @@ impl Store {
     /// The log.
     pub fn log(&self) -> &Arc<Log> {
         &self.log
+    }
+
+    /// The classes of keyspace events that are told.
+    pub fn notify(&self) -> &Tunable {
+        &self.notices.classes
     }
 
     /// The last record visible to readers.
@@ -333,10 +343,14 @@ impl Store {
     /// A standby's read: an expired key is absent, and its deletion is the primary's to log.
     /// `None` while the keyspace is not exact; judged under its lock, for a repair may have begun
     /// since the caller looked at the gate.
-    pub fn read_only(&self, command: &KeyCommand) -> Option<Reply> {
+    pub fn read_only(&self, command: &KeyCommand, touches: bool) -> Option<Reply> {
         let inner = self.read();
         let now = self.host.wall();
-        let plan = || inner.keyspace.plan(command, now, self.random());
+        let plan = || {
+            inner
+                .keyspace
+                .plan_for(command, now, self.random(), touches)
+        };
         inner.is_exact().then(|| plan().reply)
     }
 
@@ -346,6 +360,7 @@ impl Store {
         epoch: Epoch,
         released: Lsn,
         limit: Option<Lag>,
+        touches: bool,
         commands: impl Iterator<Item = &'a KeyCommand> + Clone,
         done: &mut Vec<Executed>,
     ) -> Result<(), Refused> {
@@ -359,11 +374,14 @@ impl Store {
             prefetch(&inner, commands.clone());
             let mut pure = true;
             for command in commands.clone() {
-                let plan = inner.keyspace.plan(command, now, self.random());
+                let plan = inner
+                    .keyspace
+                    .plan_for(command, now, self.random(), touches);
                 if !plan.effects.is_empty() {
                     pure = false;
                     break;
                 }
+                self.note_plan(&inner.keyspace, epoch, command, &plan, now);
                 done.push(Executed {
                     reply: plan.reply,
                     wait: plan.depends_on,
@@ -386,7 +404,7 @@ impl Store {
         let before = inner.applied.lsn;
         let mut result = Ok(());
         for command in commands.skip(skip) {
-            match self.execute_one(&mut inner, epoch, limit, command, now) {
+            match self.execute_one(&mut inner, epoch, limit, touches, command, now) {
                 Ok(executed) => done.push(executed),
                 Err(refused) => {
                     result = Err(refused);
@@ -410,14 +428,18 @@ impl Store {
         inner: &mut Inner,
         epoch: Epoch,
         limit: Option<Lag>,
+        touches: bool,
         command: &KeyCommand,
         now: Millis,
     ) -> Result<Executed, Refused> {
         if let Some(refused) = self.lacks_room(inner, epoch, limit, command, now)? {
             return Ok(refused);
         }
-        let plan = inner.keyspace.plan(command, now, self.random());
-        self.record_plan(inner, epoch, limit, plan, now)
+        let plan = inner
+            .keyspace
+            .plan_for(command, now, self.random(), touches);
+        let notices = self.notices_of(&inner.keyspace, command, &plan, now);
+        self.record_plan(inner, epoch, limit, (plan, notices), now)
     }
 
     /// The refusal of a command that may grow, where there is no room in memory and none to be made.
@@ -445,7 +467,7 @@ impl Store {
         inner: &mut Inner,
         epoch: Epoch,
         limit: Option<Lag>,
-        plan: Plan,
+        (plan, notices): (Plan, Vec<Notice>),
         now: Millis,
     ) -> Result<Executed, Refused> {
         let Plan {
@@ -454,6 +476,7 @@ impl Store {
             depends_on,
         } = plan;
         if effects.is_empty() {
+            self.notices.add(Some(epoch), depends_on, notices);
             return Ok(Executed {
                 reply,
                 wait: depends_on,
@@ -481,11 +504,39 @@ impl Store {
             .append_unannounced(epoch, now, Kind::Effects, payload)?;
         inner.keyspace.apply(&effects, after.lsn);
         self.appended(inner, after);
+        self.notices.add(Some(epoch), after.lsn, notices);
         Ok(Executed {
             reply,
             wait: after.lsn.max(depends_on),
             wrote: true,
         })
+    }
+
+    /// The keyspace events of a plan that is not applied yet.
+    pub(super) fn notices_of(
+        &self,
+        keyspace: &Keyspace,
+        command: &KeyCommand,
+        plan: &Plan,
+        now: Millis,
+    ) -> Vec<Notice> {
+        match self.notices.wanted() {
+            None => Vec::new(),
+            Some(classes) => keyspace.notices(classes, command, &plan.effects, &plan.reply, now),
+        }
+    }
+
+    /// The events of a command without effects.
+    fn note_plan(
+        &self,
+        keyspace: &Keyspace,
+        epoch: Epoch,
+        command: &KeyCommand,
+        plan: &Plan,
+        now: Millis,
+    ) {
+        let notices = self.notices_of(keyspace, command, plan, now);
+        self.notices.add(Some(epoch), plan.depends_on, notices);
     }
 
     /// Whether a record of so many bytes keeps to the RPO budget.
@@ -542,6 +593,10 @@ impl Store {
             .append(epoch, now, Kind::Effects, effects.encoded())
         {
             Ok(after) => {
+                if let Some(classes) = self.notices.wanted() {
+                    let notices = inner.keyspace.notices_of_expired(classes, &effects);
+                    self.notices.add(Some(epoch), after.lsn, notices);
+                }
                 inner.keyspace.apply(&effects, after.lsn);
                 self.appended(&mut inner, after);
                 effects.iter().count()
@@ -573,6 +628,11 @@ impl Store {
                 "records are applied in order, without holes"
             );
             if record.kind == Kind::Effects {
+                if let Some(classes) = self.notices.wanted() {
+                    let (payload, time) = (record.payload, record.after.time);
+                    let notices = inner.keyspace.notices_of_record(classes, payload, time)?;
+                    self.notices.add(None, record.lsn, notices);
+                }
                 inner.keyspace.apply_encoded(record.payload, record.lsn)?;
             }
             let offset = inner.applied.offset + (record.payload.len() + HEADER_BYTES) as u64;
@@ -688,6 +748,7 @@ impl Store {
         let old = std::mem::replace(&mut inner.keyspace, keyspace);
         inner.replaced += 1;
         inner.expected.clear();
+        self.notices.rewind(applied.lsn);
         self.demand(&mut inner, exact_from);
         self.advance(&mut inner, applied);
         // Freeing what was there takes seconds; nobody shall wait for that.
@@ -701,6 +762,7 @@ impl Store {
         assert!(fork.lsn <= inner.applied.lsn, "a rewind goes back");
         inner.replaced += 1;
         inner.expected.clear();
+        self.notices.rewind(fork.lsn);
         self.demand(&mut inner, NEVER);
         inner.keyspace.rewind(fork.lsn);
         self.advance(&mut inner, fork);

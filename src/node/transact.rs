@@ -170,7 +170,7 @@ impl Store {
         let keys_there = KeyCommand::Exists {
             keys: keys.to_vec(),
         };
-        self.execute_one(&mut inner, epoch, limit, &keys_there, now)?;
+        self.execute_one(&mut inner, epoch, limit, true, &keys_there, now)?;
         watched.add(&mut inner.keyspace, keys);
         let wrote = inner.applied.lsn > before;
         drop(inner);
@@ -254,9 +254,11 @@ impl Store {
         }
         let mut draft = Draft::behind(inner.applied.lsn);
         let mut replies = Vec::with_capacity(commands.len());
+        let mut notices = Vec::new();
         for command in commands {
             let keyspace = draft.emptied.as_ref().unwrap_or(&inner.keyspace);
             let plan = keyspace.plan(command, now, self.random());
+            notices.extend(self.notices_of(keyspace, command, &plan, now));
             if !plan.effects.is_empty() {
                 let seed = || self.host.hash_seed();
                 draft.carry_out(&mut inner.keyspace, &plan.effects, seed);
@@ -265,6 +267,7 @@ impl Store {
             replies.push(plan.reply);
         }
         if draft.effects.is_empty() {
+            self.notices.add(Some(epoch), wait, notices);
             return Ok(Transacted::without_record(Outcome::Done(replies), wait));
         }
         let remembered = match once {
@@ -281,7 +284,7 @@ impl Store {
             Err(refusal) => Ok(Some(refusal)),
         };
         match recorded {
-            Ok(None) => {}
+            Ok(None) => self.notices.add(Some(epoch), draft.next, notices),
             Ok(Some(reply)) => {
                 draft.undo(&mut inner.keyspace);
                 let outcome = Outcome::Refused(reply);
@@ -329,14 +332,17 @@ impl Store {
             }
         }
         let mut replies = Vec::with_capacity(commands.len());
+        let mut notices = Vec::new();
         for command in commands {
             let plan = inner.keyspace.plan(command, now, self.random());
             if !plan.effects.is_empty() {
                 return Ok(None);
             }
+            notices.extend(self.notices_of(&inner.keyspace, command, &plan, now));
             wait = wait.max(plan.depends_on);
             replies.push(plan.reply);
         }
+        self.notices.add(Some(epoch), wait, notices);
         let done = Transacted::without_record(Outcome::Done(replies), wait);
         Ok(Some(done))
     }

@@ -44,7 +44,10 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: ClientCommand) -> Rep
             return Reply::Verbatim(*b"txt", Bytes::from(lines));
         }
         ClientCommand::NoEvict { on } => client.facts().no_evict = on,
-        ClientCommand::NoTouch { on } => client.facts().no_touch = on,
+        ClientCommand::NoTouch { on } => {
+            client.facts().no_touch = on;
+            session.no_touch = on;
+        }
         ClientCommand::Pause { timeout_ms, all } => {
             server.pause.begin(Duration::from_millis(timeout_ms), all);
         }

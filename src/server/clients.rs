@@ -43,6 +43,8 @@ pub(super) struct Facts {
     pub(super) user: Bytes,
     /// Channels and patterns.
     pub(super) subscriptions: (usize, usize),
+    /// Of SSUBSCRIBE.
+    pub(super) shard_subscriptions: usize,
     pub(super) monitors: bool,
     pub(super) no_evict: bool,
     pub(super) no_touch: bool,
@@ -112,6 +114,7 @@ impl Client {
         facts.name.clear();
         facts.resp = 2;
         facts.subscriptions = (0, 0);
+        facts.shard_subscriptions = 0;
         (facts.monitors, facts.no_evict, facts.no_touch) = (false, false, false);
     }
 
@@ -121,10 +124,15 @@ impl Client {
     }
 
     pub(super) fn kind(&self) -> ClientKind {
-        match self.facts().subscriptions {
-            (0, 0) => ClientKind::Normal,
+        let facts = self.facts();
+        match (facts.subscriptions, facts.shard_subscriptions) {
+            ((0, 0), 0) => ClientKind::Normal,
             _ => ClientKind::PubSub,
         }
+    }
+
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.kind() == ClientKind::PubSub
     }
 
     /// Whether CLIENT KILL means this one.
@@ -159,7 +167,7 @@ impl Client {
         );
         format!(
             "id={} addr={} laddr={to} fd=-1 name={} age={} idle={} flags={} db=0 sub={channels} \
-             psub={patterns} ssub=0 multi={queued} qbuf={read} qbuf-free=0 argv-mem=0 multi-mem=0 \
+             psub={patterns} ssub={} multi={queued} qbuf={read} qbuf-free=0 argv-mem=0 multi-mem=0 \
              rbs=0 rbp=0 obl=0 oll=0 omem={held} tot-mem={} events=r cmd={} user={} redir=-1 \
              resp={} lib-name={} lib-ver={}\n",
             self.id,
@@ -168,6 +176,7 @@ impl Client {
             self.since.elapsed().as_secs(),
             facts.last.elapsed().as_secs(),
             self.flags(&facts),
+            facts.shard_subscriptions,
             read + held,
             facts.last_command,
             String::from_utf8_lossy(&facts.user),
@@ -181,7 +190,10 @@ impl Client {
     fn flags(&self, facts: &Facts) -> String {
         let flags = [
             ('O', facts.monitors),
-            ('P', facts.subscriptions != (0, 0)),
+            (
+                'P',
+                facts.subscriptions != (0, 0) || facts.shard_subscriptions > 0,
+            ),
             ('x', self.queued.load(Ordering::Relaxed) >= 0),
             ('b', self.unblock.blocked.load(Ordering::Relaxed)),
             ('e', facts.no_evict),
@@ -258,6 +270,7 @@ impl Clients {
                 resp: 2,
                 user: Bytes::from_static(b"default"),
                 subscriptions: (0, 0),
+                shard_subscriptions: 0,
                 monitors: false,
                 no_evict: false,
                 no_touch: false,

@@ -14,35 +14,37 @@ pub(super) const REDIS_VERSION: &str = "7.2.4";
 
 type Section = fn(&Server, &View, &mut String);
 
-const SECTIONS: [(&str, Section); 8] = [
-    ("server", server_section),
-    ("clients", clients),
-    ("memory", memory),
-    ("persistence", persistence),
-    ("stats", stats),
-    ("replication", replication),
-    ("understudy", own),
-    ("keyspace", keyspace),
+/// Name, title, and what it says. Nothing is counted per command or per kind of error (a batch is executed
+/// as one), so those sections of Redis are not here.
+const SECTIONS: [(&str, &str, Section); 10] = [
+    ("server", "Server", server_section),
+    ("clients", "Clients", clients),
+    ("memory", "Memory", memory),
+    ("persistence", "Persistence", persistence),
+    ("stats", "Stats", stats),
+    ("replication", "Replication", replication),
+    ("cpu", "CPU", cpu),
+    ("cluster", "Cluster", cluster),
+    ("understudy", "Understudy", own),
+    ("keyspace", "Keyspace", keyspace),
 ];
 
-/// The sections asked for; none: all.
+/// The sections asked for; none: the default ones.
 pub(super) fn text(server: &Server, sections: &[String]) -> String {
-    let all = sections.is_empty()
-        || sections
+    let asked = |names: &[&str]| {
+        sections
             .iter()
-            .any(|s| matches!(s.as_str(), "all" | "default" | "everything"));
+            .any(|section| names.contains(&section.as_str()))
+    };
+    let all = sections.is_empty() || asked(&["all", "default", "everything"]);
     let view = server.node.view();
     let mut out = String::new();
-    for (name, section) in SECTIONS {
-        if !all && !sections.iter().any(|wanted| wanted == name) {
+    for (name, title, section) in SECTIONS {
+        if !all && !asked(&[name]) {
             continue;
         }
         if !out.is_empty() {
             out.push_str("\r\n");
-        }
-        let mut title = name.to_string();
-        if let Some(first) = title.get_mut(..1) {
-            first.make_ascii_uppercase();
         }
         let _ = write!(out, "# {title}\r\n");
         section(server, &view, &mut out);
@@ -59,38 +61,53 @@ fn server_section(server: &Server, _: &View, out: &mut String) {
     let node = &server.node;
     let witness = node.settings.kind() == Kind::Witness;
     put(out, "redis_version", REDIS_VERSION);
-    put(
-        out,
-        "redis_mode",
-        if witness { "sentinel" } else { "standalone" },
-    );
+    let mode = if witness { "sentinel" } else { "standalone" };
+    put(out, "redis_mode", mode);
     put(out, "understudy_version", env!("CARGO_PKG_VERSION"));
     put(out, "os", std::env::consts::OS);
-    put(out, "arch_bits", 64);
+    put(out, "arch_bits", usize::BITS);
+    put(out, "multiplexing_api", "epoll");
     put(out, "process_id", std::process::id());
     put(out, "run_id", run_id(node, node.id()));
     put(out, "tcp_port", host_port(&node.settings.client_addr).1);
-    put(out, "uptime_in_seconds", node.started.elapsed().as_secs());
-    put(
-        out,
-        "uptime_in_days",
-        node.started.elapsed().as_secs() / 86_400,
-    );
+    put(out, "server_time_usec", node.host.wall().0 * 1000);
+    let uptime = node.started.elapsed().as_secs();
+    put(out, "uptime_in_seconds", uptime);
+    put(out, "uptime_in_days", uptime / 86_400);
 }
 
 fn clients(server: &Server, _: &View, out: &mut String) {
-    put(out, "connected_clients", server.clients());
-    put(out, "maxclients", server.node.settings.max_clients);
+    let list = server.clients.all();
+    let subscribed = list.iter().filter(|client| client.is_subscribed()).count();
+    put(out, "connected_clients", list.len());
+    put(out, "maxclients", server.node.tunables.max_clients.get());
     put(out, "blocked_clients", server.clients.blocked());
+    put(out, "tracking_clients", 0);
+    put(out, "pubsub_clients", subscribed);
 }
 
 fn memory(server: &Server, _: &View, out: &mut String) {
     let (_, _, bytes) = server.node.store.size();
     put(out, "used_memory", bytes);
+    put(out, "used_memory_human", human(bytes));
     put(out, "used_memory_dataset", bytes);
     let memory = &server.node.store.memory;
     put(out, "maxmemory", memory.bytes());
+    put(out, "maxmemory_human", human(memory.bytes() as usize));
     put(out, "maxmemory_policy", memory.policy().name());
+}
+
+/// As Redis abbreviates bytes.
+fn human(bytes: usize) -> String {
+    let bytes = bytes as f64;
+    let units = [(30, "G"), (20, "M"), (10, "K")];
+    let unit = units
+        .into_iter()
+        .find(|(bits, _)| bytes >= f64::from(1_u32 << bits));
+    match unit {
+        Some((bits, name)) => format!("{:.2}{name}", bytes / f64::from(1_u32 << bits)),
+        None => format!("{bytes}B"),
+    }
 }
 
 fn persistence(server: &Server, view: &View, out: &mut String) {
@@ -99,11 +116,8 @@ fn persistence(server: &Server, view: &View, out: &mut String) {
     put(out, "loading", u8::from(unsure));
     put(out, "async_loading", 0);
     put(out, "aof_enabled", 1);
-    put(
-        out,
-        "aof_last_write_status",
-        if log.failure().is_some() { "err" } else { "ok" },
-    );
+    let written = if log.failure().is_some() { "err" } else { "ok" };
+    put(out, "aof_last_write_status", written);
     put(out, "aof_current_size", log.kept_bytes());
     put(out, "wal_appended_lsn", view.log.appended.lsn);
     put(out, "wal_synced_lsn", view.log.synced);
@@ -111,17 +125,42 @@ fn persistence(server: &Server, view: &View, out: &mut String) {
 
 fn stats(server: &Server, _: &View, out: &mut String) {
     let stats = &server.node.stats;
-    put(
-        out,
-        "total_connections_received",
-        Stats::get(&stats.connections),
-    );
-    put(out, "total_commands_processed", Stats::get(&stats.commands));
-    put(out, "total_net_input_bytes", Stats::get(&stats.net_in));
-    put(out, "total_net_output_bytes", Stats::get(&stats.net_out));
-    put(out, "expired_keys", Stats::get(&stats.expired));
+    let counts = server.counters.now(stats);
+    let (commands, bytes_in, bytes_out) = server.counters.last_second();
+    let (channels, patterns, shard) = server.pubsub.sizes();
+    put(out, "total_connections_received", counts.connections);
+    put(out, "total_commands_processed", counts.commands);
+    put(out, "instantaneous_ops_per_sec", commands);
+    put(out, "total_net_input_bytes", counts.net_in);
+    put(out, "total_net_output_bytes", counts.net_out);
+    put(out, "instantaneous_input_kbps", kib(bytes_in));
+    put(out, "instantaneous_output_kbps", kib(bytes_out));
+    put(out, "rejected_connections", counts.turned_away);
+    put(out, "expired_keys", counts.expired);
     put(out, "evicted_keys", server.node.store.memory.evicted());
+    put(out, "keyspace_hits", counts.hits);
+    put(out, "keyspace_misses", counts.misses);
+    put(out, "pubsub_channels", channels);
+    put(out, "pubsub_patterns", patterns);
+    put(out, "pubsubshard_channels", shard);
+    put(out, "total_error_replies", counts.errors);
     put(out, "unconfirmed_writes", Stats::get(&stats.unconfirmed));
+    put(out, "slowlog_entries", server.slowlog.len());
+}
+
+fn kib(bytes: u64) -> String {
+    format!("{:.2}", bytes as f64 / 1024.0)
+}
+
+/// Of the process, as the system counts it.
+fn cpu(_: &Server, _: &View, out: &mut String) {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let seconds = used.tv_sec as f64 + used.tv_nsec as f64 / 1e9;
+    put(out, "used_cpu_total", format!("{seconds:.6}"));
+}
+
+fn cluster(_: &Server, _: &View, out: &mut String) {
+    put(out, "cluster_enabled", 0);
 }
 
 fn replication(server: &Server, view: &View, out: &mut String) {
@@ -174,6 +213,12 @@ fn replication(server: &Server, view: &View, out: &mut String) {
     );
     put(out, "master_repl_offset", end.offset);
     put(out, "repl_backlog_active", 1);
+    let failover = if view.paused {
+        "waiting-for-sync"
+    } else {
+        "no-failover"
+    };
+    put(out, "master_failover_state", failover);
 }
 
 /// The state of the mode, in a word.

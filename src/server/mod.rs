@@ -8,10 +8,17 @@
 pub(crate) mod acl;
 mod client_commands;
 mod clients;
+mod config_commands;
+mod counts;
 mod door;
+mod failover;
 mod hold;
 mod info;
+mod latency;
+mod memory;
 mod monitor;
+mod notify;
+mod parameters;
 mod pause;
 mod probe;
 mod pubsub;
@@ -19,6 +26,8 @@ mod receipt;
 mod sentinel;
 mod session;
 mod session_commands;
+mod slowlog;
+mod sparkline;
 mod tls;
 mod transaction;
 
@@ -29,6 +38,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
 
 pub use acl::AclFileError;
 pub use tls::TlsError;
@@ -36,11 +46,15 @@ pub use tls::TlsError;
 use crate::node::{Node, NodeEvent, Settings, Stats};
 use crate::wal::Disk;
 use clients::Clients;
+use config_commands::Changed;
+pub use config_commands::Rewrite;
 pub(crate) use info::mode_state;
 use monitor::Monitors;
+pub use parameters::Written;
 use pause::Pause;
 pub use probe::probe;
 use pubsub::PubSub;
+use slowlog::SlowLog;
 
 /// Why the client port is not served.
 #[derive(Debug, Error)]
@@ -53,7 +67,6 @@ pub struct ServeError {
 }
 
 /// What the sessions of a node share.
-#[derive(Debug)]
 pub struct Server {
     pub(crate) node: Arc<Node>,
     pub(crate) pubsub: PubSub,
@@ -65,6 +78,12 @@ pub struct Server {
     clients: Clients,
     pause: Pause,
     monitors: Monitors,
+    /// A client said SHUTDOWN.
+    end: CancellationToken,
+    pub(crate) slowlog: SlowLog,
+    counters: counts::Counters,
+    changed: Mutex<Changed>,
+    rewrite: OnceLock<Rewrite>,
 }
 
 impl Server {
@@ -79,6 +98,11 @@ impl Server {
             clients: Clients::default(),
             pause: Pause::default(),
             monitors: Monitors::new(),
+            end: CancellationToken::new(),
+            slowlog: SlowLog::default(),
+            counters: counts::Counters::default(),
+            changed: Mutex::default(),
+            rewrite: OnceLock::new(),
         })
     }
 
@@ -99,6 +123,27 @@ impl Server {
         if let Some(port) = self.tls.get() {
             port.reload();
         }
+    }
+
+    /// How CONFIG REWRITE writes the configuration file, where there is one. Said once.
+    pub fn rewrite_with(&self, rewrite: Rewrite) {
+        // Another one later is a mistake of the caller that harms nobody.
+        let _ = self.rewrite.set(rewrite);
+    }
+
+    fn changed(&self) -> std::sync::MutexGuard<'_, Changed> {
+        self.changed
+            .lock()
+            .expect("nothing panics with what was changed")
+    }
+
+    fn reset_stats(&self) {
+        self.counters.reset(&self.node.stats);
+    }
+
+    /// Until a client says SHUTDOWN. Whoever runs the node ends it then, as on SIGTERM.
+    pub async fn until_shutdown(&self) {
+        self.end.cancelled().await;
     }
 
     /// Connected clients.
@@ -141,6 +186,8 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener) {
     let host = Arc::clone(&server.node.host);
     host.spawn(Box::pin(announce(Arc::clone(&server))));
     host.spawn(Box::pin(watch_certificate(Arc::clone(&server))));
+    host.spawn(Box::pin(notify::publish(Arc::clone(&server))));
+    host.spawn(Box::pin(counts::watch(Arc::clone(&server))));
     loop {
         let taken = tokio::select! {
             taken = listener.accept() => taken,
@@ -183,7 +230,11 @@ async fn attend_as<S: AsyncRead + AsyncWrite + Unpin>(
     let end = server.node.stopping.child_token();
     let client = server.clients.enter(from, to, end);
     Stats::add(&server.node.stats.connections, 1);
-    let full = server.clients() > server.node.settings.max_clients as usize;
+    let most = server.node.tunables.max_clients.get();
+    let full = server.clients() > usize::try_from(most).unwrap_or(usize::MAX);
+    if full {
+        Stats::add(&server.node.stats.turned_away, 1);
+    }
     let id = client.id;
     session::run(&server, client, stream, access, full).await;
     server.clients.leave(id);
@@ -224,5 +275,13 @@ async fn announce(server: Arc<Server>) {
         if let NodeEvent::PrimaryChanged { new, .. } = event {
             (old, primary) = (primary, Some(new));
         }
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
     }
 }

@@ -12,11 +12,13 @@ use tokio::time::Instant;
 use super::Server;
 use super::acl::Access;
 use super::clients::Client;
+use super::counts;
 use super::hold::Hold;
 use super::pubsub::{Message, Subscriptions};
 use super::receipt::{Blocked, Durability, Need};
 use super::sentinel::{self, Ordered};
 use super::session_commands;
+use super::slowlog;
 use super::transaction::Transaction;
 use crate::command::{
     ClientCommand, Command, CommandSpec, KeyCommand, ReplyMode, SentinelCommand, SessionCommand,
@@ -24,7 +26,8 @@ use crate::command::{
 };
 use crate::keyspace::is_reserved;
 use crate::node::{
-    Copies, Executed, Gate, Guard, Memory, Node, Once, Refused, RequestId, Serves, Stats, Watched,
+    Copies, Executed, Gate, Guard, LatencyEvent, Memory, Node, Once, Refused, RequestId, Serves,
+    Stats, Watched,
 };
 use crate::resp::{Limits, Reply, Request, RequestParser, Version};
 use crate::units::{Epoch, Lsn, Micros};
@@ -160,6 +163,8 @@ pub(super) struct Session<'a> {
     pub(super) blocked: Option<Blocked>,
     /// Since CLIENT DURABILITY.
     pub(super) durability: Option<Durability>,
+    /// CLIENT NO-TOUCH: reads are no uses of keys.
+    pub(super) no_touch: bool,
     /// Since READAFTER.
     pub(super) read_after: Option<(Lsn, Duration)>,
     /// Since CLIENT REQUESTID, until the next write or EXEC.
@@ -181,6 +186,8 @@ pub(super) struct Session<'a> {
     blocked_since: Option<Instant>,
     /// Another node's answer to the command that was executed last: nothing is executed before.
     awaited: Option<oneshot::Receiver<Reply>>,
+    /// DEBUG SLEEP stands at the front until then.
+    asleep_until: Option<Instant>,
     closing: bool,
 }
 
@@ -216,6 +223,7 @@ pub(super) async fn run<S>(
         blocked: None,
         durability: None,
         read_after: None,
+        no_touch: false,
         request: None,
         lines: None,
         replies: ReplyMode::On,
@@ -226,6 +234,7 @@ pub(super) async fn run<S>(
         hold: Hold::default(),
         blocked_since: None,
         awaited: None,
+        asleep_until: None,
         closing: false,
     };
     tokio::select! {
@@ -299,6 +308,16 @@ async fn answered(awaited: &mut Option<oneshot::Receiver<Reply>>) -> Reply {
     }
 }
 
+/// The next message to a subscriber.
+async fn next_message(
+    messages: &mut Option<broadcast::Receiver<Message>>,
+) -> Result<Message, broadcast::error::RecvError> {
+    match messages {
+        Some(messages) => messages.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The receiver again once a reign has begun or ended; `None` when there is no more to come.
 async fn moved<T>(mut watched: watch::Receiver<T>) -> Option<watch::Receiver<T>> {
     watched.changed().await.ok()?;
@@ -315,7 +334,8 @@ impl Session<'_> {
         let mut out = BytesMut::with_capacity(16 << 10);
         let node = &self.server.node;
         let mut gate = node.gate();
-        let mut messages = self.server.pubsub.receive();
+        // Only while it subscribes: who does not read would be taken for a subscriber that is slow.
+        let mut messages = None;
         // What rarely happens is waited for once, not anew for each command.
         let mut reign_moves = std::pin::pin!(moved(node.reign()));
         let mut timer = std::pin::pin!(tokio::time::sleep_until(Instant::now()));
@@ -326,6 +346,12 @@ impl Session<'_> {
             self.parse(&mut parser, &mut buffer);
             self.end_with_reign();
             self.execute();
+            match self.subscriptions.len() {
+                0 => messages = None,
+                _ => {
+                    messages.get_or_insert_with(|| self.server.pubsub.receive());
+                }
+            }
             self.let_go(&mut out);
             if !out.is_empty() {
                 Stats::add(&node.stats.net_out, out.len() as u64);
@@ -377,7 +403,7 @@ impl Session<'_> {
                     self.answer(&reply);
                 }
                 () = &mut timer, if armed.is_some() => armed = None,
-                message = messages.recv(), if self.subscriptions.len() > 0 => {
+                message = next_message(&mut messages), if messages.is_some() => {
                     self.on_message(message)?;
                 }
                 line = next_line(&mut self.lines), if self.lines.is_some() => match line {
@@ -434,7 +460,7 @@ impl Session<'_> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let patience = self.server.node.settings.write_timeout;
+        let patience = self.server.node.tunables.write_timeout();
         let held = self.hold.deadline(patience);
         let blocked = self.blocked_since.map(|since| since + patience);
         let own = self.blocked.and_then(|blocked| blocked.until);
@@ -442,6 +468,7 @@ impl Session<'_> {
             .chain(blocked)
             .chain(own)
             .chain(self.paused_until)
+            .chain(self.asleep_until)
             .chain(self.lame_until)
             .min()
     }
@@ -623,6 +650,13 @@ impl Session<'_> {
                     }
                     Ok(())
                 }
+                Ok(Command::Session(SessionCommand::Sleep { span })) => {
+                    let span = *span;
+                    if !self.has_slept(span) {
+                        return;
+                    }
+                    Ok(())
+                }
                 Ok(Command::Session(_)) => {
                     let Some(Ok(Command::Session(command))) = self.todo.pop_front() else {
                         return;
@@ -652,7 +686,7 @@ impl Session<'_> {
                 }
                 Err(Cannot::Wait(why)) => {
                     let since = *self.blocked_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() < self.server.node.settings.write_timeout {
+                    if since.elapsed() < self.server.node.tunables.write_timeout() {
                         return;
                     }
                     // Those behind it have waited as long: nothing is read while a command
@@ -673,6 +707,19 @@ impl Session<'_> {
             }
         }
         self.blocked_since = None;
+    }
+
+    /// DEBUG SLEEP at the front: whether it is over, and answered. Replies before it go out meanwhile.
+    fn has_slept(&mut self, span: Duration) -> bool {
+        let now = Instant::now();
+        let until = *self.asleep_until.get_or_insert(now + span);
+        if now < until {
+            return false;
+        }
+        self.asleep_until = None;
+        self.todo.pop_front();
+        self.answer(&Reply::OK);
+        true
     }
 
     /// Answers the command at the front, which is EXEC's transaction if it is that.
@@ -821,8 +868,12 @@ impl Session<'_> {
         }
         let mut done = std::mem::take(&mut self.done);
         let store = &self.server.node.store;
-        let result = store.execute(gate.epoch, gate.released, gate.lag, self.batch(), &mut done);
+        let began = Instant::now();
+        let (released, lag, touches) = (gate.released, gate.lag, !self.no_touch);
+        let result = store.execute(gate.epoch, released, lag, touches, self.batch(), &mut done);
         let now = Instant::now();
+        self.note_batch(now.duration_since(began), done.len());
+        counts::batch(&self.server.node.stats, self.batch(), &done);
         Stats::add(&self.server.node.stats.commands, done.len() as u64);
         self.reign = Some(gate.epoch);
         for executed in done.drain(..) {
@@ -887,6 +938,7 @@ impl Session<'_> {
         self.replies = ReplyMode::On;
         self.durability = None;
         self.read_after = None;
+        self.no_touch = false;
         self.request = None;
         self.client.forget();
     }
@@ -897,7 +949,18 @@ impl Session<'_> {
         }
     }
 
+    /// The first `count` commands of the batch took this long together.
+    fn note_batch(&self, took: Duration, count: usize) {
+        let words = match self.server.is_slow(took) {
+            true => slowlog::words(self.batch().take(count)),
+            false => Vec::new(),
+        };
+        let batch = slowlog::Executed::Batch(&words, count);
+        self.server.note_execution(self.client.id, took, batch);
+    }
+
     fn execute_as_standby(&mut self) {
+        let began = Instant::now();
         let answers: Vec<Reply> = self
             .batch()
             .map(|command| match command.is_write() {
@@ -906,10 +969,11 @@ impl Session<'_> {
                     .server
                     .node
                     .store
-                    .read_only(command)
+                    .read_only(command, !self.no_touch)
                     .unwrap_or(REPAIRED),
             })
             .collect();
+        self.note_batch(began.elapsed(), answers.len());
         Stats::add(&self.server.node.stats.commands, answers.len() as u64);
         for answer in answers {
             self.todo.pop_front();
@@ -943,9 +1007,10 @@ impl Session<'_> {
         let copied = |lsn, copies| node.is_copied(lsn, copies);
         let done = self
             .hold
-            .let_go(&gate, clock, node.settings.write_timeout, copied, out);
+            .let_go(&gate, clock, node.tunables.write_timeout(), copied, out);
         if let Some(longest) = done.longest {
             node.stats.commit_seconds.observe(longest.as_secs_f64());
+            node.note_latency(LatencyEvent::Commit, longest);
         }
         Stats::add(&node.stats.unconfirmed, done.unconfirmed);
     }

@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 
+use super::pubsub::Space;
 use super::session::{After, Session};
 use super::transaction::NOT_HERE;
-use super::{acl, client_commands, info, sentinel};
+use super::{acl, client_commands, config_commands, failover, info, latency, memory, sentinel};
 use crate::command::{
-    ClientCommand, HelloCommand, HelloStep, ReplyMode, SessionCommand, clean_name, glob_matches,
+    ClientCommand, HelloCommand, HelloStep, ReplyMode, SessionCommand, clean_name,
 };
 use crate::node::Serves;
-use crate::replica::Kind;
 use crate::resp::{Reply, Version};
 
 const HELLO_NEEDS_AUTH: Reply = Reply::error(
@@ -44,10 +44,26 @@ pub(super) fn answer(session: &mut Session<'_>, command: SessionCommand) -> Afte
             session.answer(&Reply::OK);
             After::GoOn
         }
-        SessionCommand::Subscribe { channels } => subscribe(session, false, true, channels),
-        SessionCommand::PSubscribe { patterns } => subscribe(session, true, true, patterns),
-        SessionCommand::Unsubscribe { channels } => subscribe(session, false, false, channels),
-        SessionCommand::PUnsubscribe { patterns } => subscribe(session, true, false, patterns),
+        SessionCommand::Subscribe { channels } => {
+            subscribe(session, Space::Channels, true, channels)
+        }
+        SessionCommand::PSubscribe { patterns } => {
+            subscribe(session, Space::Patterns, true, patterns)
+        }
+        SessionCommand::SSubscribe { channels } => subscribe(session, Space::Shard, true, channels),
+        SessionCommand::Unsubscribe { channels } => {
+            subscribe(session, Space::Channels, false, channels)
+        }
+        SessionCommand::PUnsubscribe { patterns } => {
+            subscribe(session, Space::Patterns, false, patterns)
+        }
+        SessionCommand::SUnsubscribe { channels } => {
+            subscribe(session, Space::Shard, false, channels)
+        }
+        SessionCommand::Shutdown => {
+            session.server.end.cancel();
+            After::Close
+        }
         command => {
             let reply = reply_to(session, command);
             session.answer(&reply);
@@ -75,7 +91,10 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: SessionCommand) -> Re
             session.takes_it_for_primary();
             info::role(session.server)
         }
-        SessionCommand::ConfigGet { patterns } => config_get(session, &patterns),
+        SessionCommand::Config(command) => config_commands::answer(session.server, &command),
+        SessionCommand::SlowLog(command) => session.server.slowlog.answer(&command),
+        SessionCommand::Latency(command) => latency::answer(session.server, &command),
+        SessionCommand::Memory(command) => memory::answer(session.server, &command),
         SessionCommand::Sentinel(command) => {
             session.asks_a_sentinel();
             sentinel::answer(session.server, &command)
@@ -93,6 +112,13 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: SessionCommand) -> Re
         SessionCommand::Monitor => {
             Reply::error("ERR MONITOR isn't allowed for DENY BLOCKING client")
         }
+        SessionCommand::SPublish { channel, message } => {
+            let pubsub = &session.server.pubsub;
+            Reply::Integer(pubsub.publish_in_shard(&channel, &message) as i64)
+        }
+        SessionCommand::PubSub(query) => session.server.pubsub.answer(&query),
+        SessionCommand::Failover(command) => failover::answer(session.server, &command),
+        SessionCommand::Fixed(reply) => reply,
         SessionCommand::Time => {
             let now = session.server.node.host.wall().0;
             let (seconds, micros) = (now / 1000, now % 1000 * 1000);
@@ -106,6 +132,10 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: SessionCommand) -> Re
         SessionCommand::Transaction(_) => Reply::OK,
         SessionCommand::Quit
         | SessionCommand::CrossProtocol
+        | SessionCommand::Shutdown
+        | SessionCommand::Sleep { .. }
+        | SessionCommand::SSubscribe { .. }
+        | SessionCommand::SUnsubscribe { .. }
         | SessionCommand::Subscribe { .. }
         | SessionCommand::PSubscribe { .. }
         | SessionCommand::Unsubscribe { .. }
@@ -129,22 +159,29 @@ fn ping(session: &Session<'_>, message: Option<Bytes>) -> Reply {
     }
 }
 
-fn subscribe(session: &mut Session<'_>, pattern: bool, add: bool, names: Vec<Bytes>) -> After {
+fn subscribe(session: &mut Session<'_>, space: Space, add: bool, names: Vec<Bytes>) -> After {
     let server = session.server;
     let answers = if add {
-        if names.iter().all(|name| sentinel::is_news(name, pattern)) {
+        let news = |name: &Bytes| match space {
+            Space::Shard => false,
+            space => sentinel::is_news(name, space == Space::Patterns),
+        };
+        if names.iter().all(news) {
             session.asks_a_sentinel();
         } else {
             session.takes_it_for_primary();
         }
-        session.subscriptions.add(&server.pubsub, pattern, names)
+        session.subscriptions.add(&server.pubsub, space, names)
     } else {
-        session.subscriptions.remove(&server.pubsub, pattern, names)
+        session.subscriptions.remove(&server.pubsub, space, names)
     };
     for answer in answers {
         session.push(&answer);
     }
-    session.client.facts().subscriptions = session.subscriptions.counts();
+    let mut facts = session.client.facts();
+    facts.subscriptions = session.subscriptions.counts();
+    facts.shard_subscriptions = session.subscriptions.in_shard();
+    drop(facts);
     After::GoOn
 }
 
@@ -202,63 +239,4 @@ impl Session<'_> {
 /// This connection, as CLIENT LIST has it.
 pub(super) fn own_line(session: &Session<'_>) -> String {
     session.client.line().trim_end().to_string()
-}
-
-fn config_get(session: &Session<'_>, patterns: &[Bytes]) -> Reply {
-    let settings = &session.server.node.settings;
-    let port = settings
-        .client_addr
-        .rsplit_once(':')
-        .map_or("0", |(_, port)| port)
-        .to_string();
-    let witness = settings.kind() == Kind::Witness;
-    let memory = &session.server.node.store.memory;
-    let acl_file = settings.auth.acl_file.as_ref();
-    let known: Vec<(&'static str, String)> = vec![
-        (
-            "aclfile",
-            acl_file.map_or_else(String::new, |path| path.display().to_string()),
-        ),
-        (
-            "appendfsync",
-            match settings.fsync {
-                crate::wal::Fsync::Always => "always".into(),
-                crate::wal::Fsync::Interval(_) => "everysec".into(),
-                crate::wal::Fsync::Os => "no".into(),
-            },
-        ),
-        (
-            "appendonly",
-            if witness { "no".into() } else { "yes".into() },
-        ),
-        ("databases", "1".into()),
-        ("dir", settings.data_dir.display().to_string()),
-        ("maxclients", settings.max_clients.to_string()),
-        ("maxmemory", memory.bytes().to_string()),
-        ("maxmemory-policy", memory.policy().name().into()),
-        ("maxmemory-samples", memory.samples().to_string()),
-        ("port", port),
-        (
-            "protected-mode",
-            if settings.auth.protected_mode {
-                "yes"
-            } else {
-                "no"
-            }
-            .into(),
-        ),
-        ("proto-max-bulk-len", (512 << 20).to_string()),
-        ("save", String::new()),
-        ("timeout", "0".into()),
-    ];
-    let wanted = known.into_iter().filter(|(name, _)| {
-        patterns
-            .iter()
-            .any(|pattern| glob_matches(pattern, name.as_bytes(), true))
-    });
-    Reply::Map(
-        wanted
-            .map(|(name, value)| (Reply::text(name), bulk(value)))
-            .collect(),
-    )
 }

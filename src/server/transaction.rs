@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::session::{Cannot, DEPOSED, Mistake, READONLY, REPAIRED, Session, Way, Weight};
 use super::session_commands;
+use super::slowlog;
 use crate::command::{
     ClientCommand, Command, KeyCommand, SentinelCommand, SessionCommand, TransactionCommand,
 };
@@ -74,11 +75,15 @@ impl Session<'_> {
                 | S::PSubscribe { .. }
                 | S::Unsubscribe { .. }
                 | S::PUnsubscribe { .. }
+                | S::SSubscribe { .. }
+                | S::SUnsubscribe { .. }
                 // It is EXEC that has one, and it comes before MULTI.
                 | S::Client(ClientCommand::RequestId { .. })
                 // It may have to wait for another node.
                 | S::Sentinel(SentinelCommand::Failover { .. }),
             )) => Some(NOT_HERE),
+            // They would end or stop what is to be answered.
+            Ok(Command::Session(S::Shutdown | S::Sleep { .. })) => Some(NOT_HERE),
             _ if full => Some(OUT_OF_MEMORY),
             _ if transaction.queue.len() >= MOST => Some(TOO_MANY),
             _ => None,
@@ -203,9 +208,21 @@ impl Session<'_> {
         }
         let gate = node.gate_now();
         let memory = self.memory();
-        match self.way(&gate)? {
+        let way = self.way(&gate)?;
+        let began = Instant::now();
+        let done = |commands: &[&KeyCommand]| {
+            let took = began.elapsed();
+            let words = match self.server.is_slow(took) {
+                true => slowlog::words(commands.iter().copied()),
+                false => Vec::new(),
+            };
+            let executed = slowlog::Executed::Transaction(&words, commands.len());
+            self.server.note_execution(self.client.id, took, executed);
+        };
+        match way {
             Way::Standby => {
                 let read = node.store.read_together(self.watched.as_ref(), &commands);
+                done(&commands);
                 let reply = self.reply_to_all(read.unwrap_or(Outcome::Refused(REPAIRED)));
                 self.answer(&reply);
             }
@@ -222,6 +239,7 @@ impl Session<'_> {
                     self.request.as_ref().map(|request| (request, memory)),
                     &commands,
                 )?;
+                done(&commands);
                 self.reign = Some(gate.epoch);
                 if self.request.take().is_some() {
                     self.last_write = node.store.applied();

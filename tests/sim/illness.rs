@@ -246,7 +246,7 @@ fn spoil(node: &Node, random: &mut Random, fault: Fault) -> Option<String> {
     let is_there = |name: &String| {
         let key = name.as_bytes().to_vec().into();
         matches!(
-            node.store.read_only(&KeyCommand::Get { key }),
+            node.store.read_only(&KeyCommand::Get { key }, true),
             Some(Reply::Bulk(_))
         )
     };

@@ -63,7 +63,7 @@ async fn fill(cluster: &Arc<Cluster>, primary: u32) -> BTreeMap<String, String> 
 fn shows(cluster: &Cluster, place: u32, key: &str) -> Option<String> {
     let key = key.as_bytes().to_vec().into();
     let node = cluster.node(place)?;
-    match node.store.read_only(&KeyCommand::Get { key })? {
+    match node.store.read_only(&KeyCommand::Get { key }, true)? {
         Reply::Bulk(value) => Some(String::from_utf8_lossy(&value).into_owned()),
         _ => None,
     }

@@ -106,7 +106,7 @@ fn turn_bit(cluster: &Cluster, place: u32, key: &str) {
 fn value_at(cluster: &Cluster, place: u32, key: &str) -> Option<Vec<u8>> {
     let node = cluster.node(place)?;
     let key = key.as_bytes().to_vec().into();
-    match node.store.read_only(&KeyCommand::Get { key })? {
+    match node.store.read_only(&KeyCommand::Get { key }, true)? {
         Reply::Bulk(value) => Some(value.to_vec()),
         _ => None,
     }

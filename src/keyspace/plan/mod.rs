@@ -37,6 +37,7 @@ pub struct Plan {
 /// One command being planned.
 pub(super) struct Planner<'a> {
     pub(super) keyspace: &'a Keyspace,
+    touches: bool,
     now: Millis,
     random: u64,
     effects: Effects,
@@ -47,8 +48,14 @@ impl Keyspace {
     /// Plans `command` as of `now`, which must not be earlier than the newest record's time (R32);
     /// `random` decides RANDOMKEY, and which uses are counted. Nothing is changed but how keys are used.
     pub fn plan(&self, command: &KeyCommand, now: Millis, random: u64) -> Plan {
+        self.plan_for(command, now, random, true)
+    }
+
+    /// The same; keys that are read count as used only if `touches` (CLIENT NO-TOUCH), or by TOUCH.
+    pub fn plan_for(&self, command: &KeyCommand, now: Millis, random: u64, touches: bool) -> Plan {
         let mut planner = Planner {
             keyspace: self,
+            touches: touches || matches!(command, KeyCommand::Touch { .. }),
             now,
             random,
             effects: Effects::new(),
@@ -128,7 +135,7 @@ impl<'a> Planner<'a> {
     fn find(&mut self, key: &[u8]) -> Option<&'a Entry> {
         let entry = self.look(key)?;
         let tracking = self.keyspace.access.tracking;
-        if tracking != Tracking::Nothing {
+        if tracking != Tracking::Nothing && self.touches {
             self.random = Dice(self.random).roll();
             entry.set_clock(|clock| tracking.used(clock, self.now, self.random));
         }
