@@ -273,8 +273,16 @@ async fn passed(node: &Node, gate: &mut watch::Receiver<Gate>, waits: Waits) {
 }
 
 /// What the command at the front waits for, or somebody ended that.
-async fn unblocked(server: &Server, client: &Client, blocked: Option<Blocked>) {
+async fn unblocked(server: &Server, client: &Client, blocked: Option<Blocked>, paused: bool) {
     let node = &server.node;
+    let mut unpaused = std::pin::pin!(server.pause.ended.notified());
+    if paused {
+        // It may have ended since it was looked at.
+        unpaused.as_mut().enable();
+        if !server.pause.is_on() {
+            return;
+        }
+    }
     let need = async {
         match blocked.map(|blocked| blocked.need) {
             Some(Need::Copies(epoch, lsn, copies)) => node.until_copied(epoch, lsn, copies).await,
@@ -285,7 +293,7 @@ async fn unblocked(server: &Server, client: &Client, blocked: Option<Blocked>) {
     tokio::select! {
         () = need => {}
         () = client.unblock.told.notified() => {}
-        () = server.pause.ended.notified() => {}
+        () = unpaused, if paused => {}
     }
 }
 
@@ -375,7 +383,8 @@ impl Session<'_> {
             let waits = self.waits();
             // A client that waits for others may go meanwhile.
             let listens = idle || (self.blocked.is_some() && !self.unparsed);
-            let held_back = self.blocked.is_some() || self.paused_until.is_some();
+            let paused = self.paused_until.is_some();
+            let held_back = self.blocked.is_some() || paused;
             // Armed for a deadline that has passed it fires early, and is armed again.
             let deadline = self.deadline();
             if let Some(deadline) = deadline
@@ -386,7 +395,7 @@ impl Session<'_> {
             }
             tokio::select! {
                 () = passed(node, &mut gate, waits), if waits != Waits::Nothing => {}
-                () = unblocked(self.server, &self.client, self.blocked), if held_back => {}
+                () = unblocked(self.server, &self.client, self.blocked, paused), if held_back => {}
                 read = stream.read_buf(&mut buffer), if listens && room && !self.closing => {
                     let read = read?;
                     if read == 0 {

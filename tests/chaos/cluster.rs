@@ -142,7 +142,7 @@ impl Cluster {
         for (id, node) in &self.nodes {
             let text = format!(
                 "id = {id}\ndata_dir = '{}'\n{}\n[cluster]\nname = \"chaos\"\n{}\n\
-                 secret_file = '{}'\n{members}\n{more}\n",
+                 secret_file = '{}'\n\n[auth]\nprotected_mode = false\n{members}\n{more}\n",
                 node.data_dir.display(),
                 node.address_keys(),
                 self.shape.cluster_keys(),
