@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::idle::Activity;
 use crate::command::{ClientFilter, ClientKind};
 
 /// One connected client.
@@ -24,6 +25,7 @@ pub(crate) struct Client {
     /// Ends the connection, even in the middle of an answer that the client does not read.
     pub(super) end: CancellationToken,
     pub(super) unblock: Unblock,
+    pub(super) activity: Activity,
     /// Commands queued since MULTI; below zero outside of one.
     pub(super) queued: AtomicI64,
     /// Bytes read and not yet understood, and bytes of answers not yet sent.
@@ -129,6 +131,12 @@ impl Client {
             ((0, 0), 0) => ClientKind::Normal,
             _ => ClientKind::PubSub,
         }
+    }
+
+    /// It subscribes or monitors: it has nothing to say.
+    pub(super) fn only_listens(&self) -> bool {
+        let monitors = self.facts().monitors;
+        monitors || self.is_subscribed()
     }
 
     pub(super) fn is_subscribed(&self) -> bool {
@@ -277,6 +285,7 @@ impl Clients {
             }),
             end,
             unblock: Unblock::default(),
+            activity: Activity::default(),
             queued: AtomicI64::new(-1),
             read_bytes: AtomicUsize::new(0),
             held_bytes: AtomicUsize::new(0),

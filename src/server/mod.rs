@@ -13,6 +13,7 @@ mod counts;
 mod door;
 mod failover;
 mod hold;
+mod idle;
 mod info;
 mod latency;
 mod memory;
@@ -188,6 +189,7 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener) {
     host.spawn(Box::pin(watch_certificate(Arc::clone(&server))));
     host.spawn(Box::pin(notify::publish(Arc::clone(&server))));
     host.spawn(Box::pin(counts::watch(Arc::clone(&server))));
+    host.spawn(Box::pin(idle::watch(Arc::clone(&server))));
     loop {
         let taken = tokio::select! {
             taken = listener.accept() => taken,
@@ -197,6 +199,7 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener) {
             Ok((stream, from)) => {
                 // A socket that is gone already tells its session.
                 let _ = stream.set_nodelay(true);
+                idle::keep_alive(&stream, server.node.settings.tcp_keepalive);
                 tokio::spawn(door::enter(Arc::clone(&server), stream, from));
             }
             Err(error) => {

@@ -61,6 +61,15 @@ static MAX_CLIENTS: Change = Change {
     written: Written::Number,
 };
 
+/// In seconds, as Redis has it.
+static CLIENT_TIMEOUT: Change = Change {
+    read: |text| within(text, 0, i32::MAX.into()),
+    set: |server, to| server.node.tunables.client_timeout_ms.set(to * 1000),
+    section: "limits",
+    key: "client_timeout",
+    written: |to| Written::Number(to * 1000),
+};
+
 static WRITE_TIMEOUT: Change = Change {
     read: |text| within(text, 1, u32::MAX.into()),
     set: |server, to| server.node.tunables.write_timeout_ms.set(to),
@@ -299,6 +308,7 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     fixed("http_addr", |server| server.node.settings.http_addr.clone()),
     fixed("id", |server| server.node.id().to_string()),
     tunable("latency-monitor-threshold", &LATENCY_THRESHOLD, latency_threshold),
+    fixed("limits.client_timeout", |server| server.node.tunables.client_timeout_ms.get().to_string()),
     fixed("limits.copy_rate", |server| server.node.settings.copy_rate.most().to_string()),
     tunable("limits.max_clients", &MAX_CLIENTS, max_clients),
     fixed("limits.max_remembered_requests", |server| server.node.settings.max_remembered_requests.to_string()),
@@ -310,6 +320,7 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     fixed("limits.scrub_rate", |server| server.node.settings.scrub_rate.to_string()),
     fixed("limits.scrub_rest", |server| server.node.settings.scrub_rest.as_millis().to_string()),
     fixed("limits.snapshot_rate", |server| server.node.settings.snapshot_rate.to_string()),
+    fixed("limits.tcp_keepalive", |server| server.node.settings.tcp_keepalive.as_millis().to_string()),
     tunable("maxclients", &MAX_CLIENTS, max_clients),
     tunable("maxmemory", &MAX_MEMORY, max_memory),
     tunable("maxmemory-policy", &MEMORY_POLICY, memory_policy),
@@ -329,7 +340,8 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     tunable("server.slowlog_max_len", &SLOW_ENTRIES, slow_entries),
     tunable("slowlog-log-slower-than", &SLOWER_THAN, slower_than),
     tunable("slowlog-max-len", &SLOW_ENTRIES, slow_entries),
-    fixed("timeout", |_| "0".into()),
+    fixed("tcp-keepalive", |server| server.node.settings.tcp_keepalive.as_secs().to_string()),
+    tunable("timeout", &CLIENT_TIMEOUT, |server| server.node.tunables.client_timeout_ms.get().unsigned_abs().div_ceil(1000).to_string()),
     fixed("wal.fsync", |server| match server.node.settings.fsync {
         Fsync::Always => "always".into(),
         Fsync::Interval(_) => "interval".into(),

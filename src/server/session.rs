@@ -253,6 +253,22 @@ fn names_reserved(request: &Request, command: &KeyCommand) -> bool {
     may_be && command.keys().any(is_reserved)
 }
 
+/// Writes all of it; each part that the client takes shows that it is there.
+async fn send<S>(stream: &mut S, client: &Client, mut out: &[u8]) -> std::io::Result<()>
+where
+    S: AsyncWrite + Unpin,
+{
+    while !out.is_empty() {
+        let written = stream.write(out).await?;
+        if written == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        client.activity.moves(written);
+        out = out.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}
+
 /// What a session waits for besides its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waits {
@@ -355,7 +371,8 @@ impl Session<'_> {
             self.let_go(&mut out);
             if !out.is_empty() {
                 Stats::add(&node.stats.net_out, out.len() as u64);
-                stream.write_all(&out).await?;
+                self.client.activity.waits(false);
+                send(stream, &self.client, &out).await?;
                 // TLS may keep the end of it back; a socket has nothing to flush.
                 stream.flush().await?;
                 out.clear();
@@ -365,6 +382,7 @@ impl Session<'_> {
             }
             let idle = self.todo.is_empty();
             self.client.measure(buffer.len(), self.hold.bytes());
+            self.client.activity.waits(!idle || !self.hold.is_empty());
             if self.closing && idle && self.hold.is_empty() && self.awaited.is_none() {
                 return self.take_leave(stream).await;
             }
@@ -393,6 +411,7 @@ impl Session<'_> {
                         return Ok(());
                     }
                     Stats::add(&node.stats.net_in, read as u64);
+                    self.client.activity.moves(read);
                 }
                 reign = &mut reign_moves => match reign {
                     Some(reign) => reign_moves.set(moved(reign)),
