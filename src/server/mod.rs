@@ -16,6 +16,7 @@ mod hold;
 mod idle;
 mod info;
 mod latency;
+mod mailbox;
 mod memory;
 mod monitor;
 mod notify;
@@ -98,7 +99,7 @@ impl Server {
             probing: Mutex::default(),
             clients: Clients::default(),
             pause: Pause::default(),
-            monitors: Monitors::new(),
+            monitors: Monitors::default(),
             end: CancellationToken::new(),
             slowlog: SlowLog::default(),
             counters: counts::Counters::default(),

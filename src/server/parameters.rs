@@ -5,7 +5,9 @@
 //! change needs a restart.
 
 use super::Server;
+use super::mailbox;
 use super::sentinel::host_port;
+use super::session::MOST_REPLY_BYTES;
 use crate::keyspace::{EventClasses, EvictionPolicy};
 use crate::node::MOST_SAMPLES;
 use crate::replica::{Kind, MaxLoss};
@@ -247,6 +249,13 @@ fn latency_threshold(server: &Server) -> String {
     server.node.tunables.latency_threshold_ms.get().to_string()
 }
 
+/// As Redis writes them; there are no replicas on the client port.
+fn output_limits() -> String {
+    let (most, many) = (mailbox::MOST_BYTES, mailbox::MANY_BYTES);
+    let seconds = mailbox::FOR_SO_LONG.as_secs();
+    format!("normal {MOST_REPLY_BYTES} 0 0 slave 0 0 0 pubsub {most} {many} {seconds}")
+}
+
 fn data_dir(server: &Server) -> String {
     server.node.settings.data_dir.display().to_string()
 }
@@ -287,6 +296,7 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     fixed("auth.protected_mode", |server| server.node.settings.auth.protected_mode.to_string()),
     fixed("bind", |server| host_port(&server.node.settings.client_addr).0),
     fixed("client_addr", |server| server.node.settings.client_addr.clone()),
+    fixed("client-output-buffer-limit", |_| output_limits()),
     fixed("cluster.acks", |server| server.node.settings.acks.to_string()),
     fixed("cluster.copies", |server| optional(server.node.settings.copies)),
     fixed("cluster.level", |server| optional(server.node.settings.level.map(|level| level.name()))),

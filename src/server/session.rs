@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::Server;
@@ -14,6 +14,8 @@ use super::acl::Access;
 use super::clients::Client;
 use super::counts;
 use super::hold::Hold;
+use super::mailbox::Mailbox;
+use super::monitor::Lines;
 use super::pubsub::{Message, Subscriptions};
 use super::receipt::{Blocked, Durability, Need};
 use super::sentinel::{self, Ordered};
@@ -39,6 +41,9 @@ const MAX_HELD: usize = 65_536;
 const MAX_HELD_BYTES: usize = 64 << 20;
 /// Commands executed under one lock.
 const BATCH: usize = 512;
+
+/// Replies of one client that may wait to be sent; with more its connection ends.
+pub(super) const MOST_REPLY_BYTES: usize = 1 << 30;
 
 pub(super) const REPAIRED: Reply =
     Reply::error("MASTERDOWN this node's keyspace is being repaired");
@@ -170,7 +175,7 @@ pub(super) struct Session<'a> {
     /// Since CLIENT REQUESTID, until the next write or EXEC.
     pub(super) request: Option<RequestId>,
     /// Since MONITOR.
-    pub(super) lines: Option<broadcast::Receiver<String>>,
+    pub(super) lines: Option<Lines>,
     /// CLIENT REPLY.
     pub(super) replies: ReplyMode,
     /// CLIENT PAUSE of all clients: until when.
@@ -210,9 +215,9 @@ pub(super) async fn run<S>(
     let gate = server.node.gate_now();
     let mut session = Session {
         server,
+        subscriptions: Subscriptions::new(client.id, client.end.clone()),
         client,
         version: Version::Resp2,
-        subscriptions: Subscriptions::default(),
         last_write: Lsn::ZERO,
         reign: None,
         opened_under: gate.is_primary().then_some(gate.epoch),
@@ -305,12 +310,10 @@ async fn unblocked(server: &Server, client: &Client, blocked: Option<Blocked>) {
     }
 }
 
-/// The next line for who monitors.
-async fn next_line(
-    lines: &mut Option<broadcast::Receiver<String>>,
-) -> Result<String, broadcast::error::RecvError> {
-    match lines {
-        Some(lines) => lines.recv().await,
+/// The next for who listens.
+async fn next<T>(mailbox: Option<&Mailbox<T>>) -> T {
+    match mailbox {
+        Some(mailbox) => mailbox.next().await,
         None => std::future::pending().await,
     }
 }
@@ -320,16 +323,6 @@ async fn answered(awaited: &mut Option<oneshot::Receiver<Reply>>) -> Reply {
     let lost = Reply::error("ERR the order was lost; ask again");
     match awaited {
         Some(answer) => answer.await.unwrap_or(lost),
-        None => std::future::pending().await,
-    }
-}
-
-/// The next message to a subscriber.
-async fn next_message(
-    messages: &mut Option<broadcast::Receiver<Message>>,
-) -> Result<Message, broadcast::error::RecvError> {
-    match messages {
-        Some(messages) => messages.recv().await,
         None => std::future::pending().await,
     }
 }
@@ -350,8 +343,6 @@ impl Session<'_> {
         let mut out = BytesMut::with_capacity(16 << 10);
         let node = &self.server.node;
         let mut gate = node.gate();
-        // Only while it subscribes: who does not read would be taken for a subscriber that is slow.
-        let mut messages = None;
         // What rarely happens is waited for once, not anew for each command.
         let mut reign_moves = std::pin::pin!(moved(node.reign()));
         let mut timer = std::pin::pin!(tokio::time::sleep_until(Instant::now()));
@@ -362,12 +353,6 @@ impl Session<'_> {
             self.parse(&mut parser, &mut buffer);
             self.end_with_reign();
             self.execute();
-            match self.subscriptions.len() {
-                0 => messages = None,
-                _ => {
-                    messages.get_or_insert_with(|| self.server.pubsub.receive());
-                }
-            }
             self.let_go(&mut out);
             if !out.is_empty() {
                 Stats::add(&node.stats.net_out, out.len() as u64);
@@ -402,6 +387,7 @@ impl Session<'_> {
                 timer.as_mut().reset(deadline);
                 armed = Some(deadline);
             }
+            let messages = self.subscriptions.mailbox();
             tokio::select! {
                 () = passed(node, &mut gate, waits), if waits != Waits::Nothing => {}
                 () = unblocked(self.server, &self.client, self.blocked), if held_back => {}
@@ -422,13 +408,12 @@ impl Session<'_> {
                     self.answer(&reply);
                 }
                 () = &mut timer, if armed.is_some() => armed = None,
-                message = next_message(&mut messages), if messages.is_some() => {
+                message = next(messages.as_deref()), if messages.is_some() => {
                     self.on_message(message)?;
                 }
-                line = next_line(&mut self.lines), if self.lines.is_some() => match line {
-                    Ok(line) => self.push(&Reply::Simple(line.into())),
-                    Err(_) => return Err(std::io::Error::other("the monitor is too slow")),
-                },
+                line = next(self.lines.as_deref()), if self.lines.is_some() => {
+                    self.push(&Reply::Simple(line.to_string().into()));
+                }
             }
         }
     }
@@ -492,22 +477,17 @@ impl Session<'_> {
             .min()
     }
 
-    fn on_message(
-        &mut self,
-        message: Result<Message, broadcast::error::RecvError>,
-    ) -> std::io::Result<()> {
+    fn on_message(&mut self, message: Message) -> std::io::Result<()> {
         match message {
-            Ok(Message::Recheck) if self.overhears() => Err(std::io::Error::other(
+            Message::Recheck if self.overhears() => Err(std::io::Error::other(
                 "the subscriber's permission was taken away",
             )),
-            Ok(message) => {
-                for reply in self.subscriptions.deliver(&message) {
+            message => {
+                if let Some(reply) = self.subscriptions.deliver(message) {
                     self.push(&reply);
                 }
                 Ok(())
             }
-            // A subscriber that cannot keep up is let go, as Redis does.
-            Err(_) => Err(std::io::Error::other("the subscriber is too slow")),
         }
     }
 
@@ -948,8 +928,7 @@ impl Session<'_> {
 
     /// RESET: as if it had just connected.
     pub(super) fn reset(&mut self) {
-        let mut subscriptions = std::mem::take(&mut self.subscriptions);
-        subscriptions.clear(&self.server.pubsub);
+        self.subscriptions.clear(&self.server.pubsub);
         self.version = Version::Resp2;
         self.forget_transaction();
         self.stop_monitoring();
@@ -962,9 +941,15 @@ impl Session<'_> {
         self.client.forget();
     }
 
+    /// MONITOR.
+    pub(super) fn watch_others(&self) -> Lines {
+        let client = &self.client;
+        self.server.monitors.watch(client.id, client.end.clone())
+    }
+
     pub(super) fn stop_monitoring(&mut self) {
         if self.lines.take().is_some() {
-            self.server.monitors.leave();
+            self.server.monitors.leave(self.client.id);
         }
     }
 
