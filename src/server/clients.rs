@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::client_memory::Share;
 use super::idle::Activity;
 use crate::command::{ClientFilter, ClientKind};
 
@@ -26,6 +27,7 @@ pub(crate) struct Client {
     pub(super) end: CancellationToken,
     pub(super) unblock: Unblock,
     pub(super) activity: Activity,
+    pub(super) share: Share,
     /// Commands queued since MULTI; below zero outside of one.
     pub(super) queued: AtomicI64,
     /// Bytes read and not yet understood, and bytes of answers not yet sent.
@@ -221,6 +223,8 @@ impl Client {
 pub(super) struct Clients {
     list: Mutex<BTreeMap<u64, Arc<Client>>>,
     last_id: AtomicU64,
+    /// Of all their buffers.
+    bytes: Arc<AtomicUsize>,
 }
 
 impl Clients {
@@ -286,6 +290,7 @@ impl Clients {
             end,
             unblock: Unblock::default(),
             activity: Activity::default(),
+            share: Share::of(&self.bytes),
             queued: AtomicI64::new(-1),
             read_bytes: AtomicUsize::new(0),
             held_bytes: AtomicUsize::new(0),

@@ -7,6 +7,7 @@
 
 pub(crate) mod acl;
 mod client_commands;
+mod client_memory;
 mod clients;
 mod config_commands;
 mod counts;

@@ -7,10 +7,11 @@
 use super::Server;
 use super::mailbox;
 use super::sentinel::host_port;
-use super::session::MOST_REPLY_BYTES;
+use super::session::MOST_REQUEST_BYTES;
 use crate::keyspace::{EventClasses, EvictionPolicy};
 use crate::node::MOST_SAMPLES;
 use crate::replica::{Kind, MaxLoss};
+use crate::resp::MOST_REPLY_BYTES;
 use crate::wal::Fsync;
 
 /// What a parameter becomes, read and checked.
@@ -60,6 +61,14 @@ static MAX_CLIENTS: Change = Change {
     set: |server, to| server.node.tunables.max_clients.set(to),
     section: "limits",
     key: "max_clients",
+    written: Written::Number,
+};
+
+static CLIENT_MEMORY: Change = Change {
+    read: memory,
+    set: |server, to| server.node.tunables.client_memory.set(to),
+    section: "limits",
+    key: "maxmemory_clients",
     written: Written::Number,
 };
 
@@ -192,6 +201,10 @@ fn memory(text: &str) -> Result<Number, String> {
         .ok_or_else(|| "argument must be a memory value".to_owned())
 }
 
+fn client_memory(server: &Server) -> String {
+    server.node.tunables.client_memory.get().to_string()
+}
+
 fn max_memory(server: &Server) -> String {
     server.node.store.memory.bytes().to_string()
 }
@@ -295,6 +308,7 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     fixed("auth.acl_file", acl_file),
     fixed("auth.protected_mode", |server| server.node.settings.auth.protected_mode.to_string()),
     fixed("bind", |server| host_port(&server.node.settings.client_addr).0),
+    fixed("client-query-buffer-limit", |_| MOST_REQUEST_BYTES.to_string()),
     fixed("client_addr", |server| server.node.settings.client_addr.clone()),
     fixed("client-output-buffer-limit", |_| output_limits()),
     fixed("cluster.acks", |server| server.node.settings.acks.to_string()),
@@ -323,6 +337,7 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     tunable("limits.max_clients", &MAX_CLIENTS, max_clients),
     fixed("limits.max_remembered_requests", |server| server.node.settings.max_remembered_requests.to_string()),
     tunable("limits.maxmemory", &MAX_MEMORY, max_memory),
+    tunable("limits.maxmemory_clients", &CLIENT_MEMORY, client_memory),
     tunable("limits.maxmemory_policy", &MEMORY_POLICY, memory_policy),
     tunable("limits.maxmemory_samples", &MEMORY_SAMPLES, memory_samples),
     fixed("limits.memory_scrub", |server| server.node.settings.memory_scrub.as_millis().to_string()),
@@ -333,6 +348,7 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     fixed("limits.tcp_keepalive", |server| server.node.settings.tcp_keepalive.as_millis().to_string()),
     tunable("maxclients", &MAX_CLIENTS, max_clients),
     tunable("maxmemory", &MAX_MEMORY, max_memory),
+    tunable("maxmemory-clients", &CLIENT_MEMORY, client_memory),
     tunable("maxmemory-policy", &MEMORY_POLICY, memory_policy),
     tunable("maxmemory-samples", &MEMORY_SAMPLES, memory_samples),
     tunable("notify-keyspace-events", &NOTIFY, notify),

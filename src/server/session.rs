@@ -31,7 +31,7 @@ use crate::node::{
     Copies, Executed, Gate, Guard, LatencyEvent, Memory, Node, Once, Refused, RequestId, Serves,
     Stats, Watched,
 };
-use crate::resp::{Limits, Reply, Request, RequestParser, Version};
+use crate::resp::{Limits, MOST_REPLY_BYTES, Reply, Request, RequestParser, Version};
 use crate::units::{Epoch, Lsn, Micros};
 
 /// Commands read ahead of execution.
@@ -39,11 +39,17 @@ const MAX_TODO: usize = 4096;
 /// Replies, and their bytes, that may be held before the session reads no further.
 const MAX_HELD: usize = 65_536;
 const MAX_HELD_BYTES: usize = 64 << 20;
+/// Bytes of requests that one client may have read and not carried out, between MULTI and EXEC, too.
+pub(super) const MOST_REQUEST_BYTES: usize = 1 << 30;
+/// A read buffer that grew beyond this is given back once it is empty.
+const LARGE_BUFFER: usize = 1 << 20;
+/// What each connection takes anyway counts for none of them.
+const FREE_BYTES: usize = 64 << 10;
+/// Of a request and of an argument, besides its own bytes.
+const REQUEST_BYTES: usize = 128;
+const ARGUMENT_BYTES: usize = 32;
 /// Commands executed under one lock.
 const BATCH: usize = 512;
-
-/// Replies of one client that may wait to be sent; with more its connection ends.
-pub(super) const MOST_REPLY_BYTES: usize = 1 << 30;
 
 pub(super) const REPAIRED: Reply =
     Reply::error("MASTERDOWN this node's keyspace is being repaired");
@@ -193,6 +199,12 @@ pub(super) struct Session<'a> {
     awaited: Option<oneshot::Receiver<Reply>>,
     /// DEBUG SLEEP stands at the front until then.
     asleep_until: Option<Instant>,
+    /// Bytes of requests that were read and not carried out.
+    asked_bytes: usize,
+    /// More answers wait than may: the connection ends.
+    drowned: bool,
+    /// Commands wait until answers have gone out.
+    stuffed: bool,
     closing: bool,
 }
 
@@ -240,6 +252,9 @@ pub(super) async fn run<S>(
         blocked_since: None,
         awaited: None,
         asleep_until: None,
+        asked_bytes: 0,
+        drowned: false,
+        stuffed: false,
         closing: false,
     };
     tokio::select! {
@@ -347,16 +362,33 @@ impl Session<'_> {
         let mut reign_moves = std::pin::pin!(moved(node.reign()));
         let mut timer = std::pin::pin!(tokio::time::sleep_until(Instant::now()));
         let mut armed: Option<Instant> = None;
+        // The read buffer has grown.
+        let mut large = false;
         loop {
             gate.mark_unchanged();
             self.paused_until = None;
+            large |= buffer.len() > LARGE_BUFFER;
             self.parse(&mut parser, &mut buffer);
             self.end_with_reign();
             self.execute();
+            if self.todo.is_empty() && self.transaction.is_none() {
+                self.asked_bytes = 0;
+            }
+            if self.drowned || self.asked_bytes + parser.kept_bytes() > MOST_REQUEST_BYTES {
+                let from = self.client.from;
+                tracing::warn!("the client {from} asked for more than a connection may hold");
+                return Err(std::io::Error::other("it asks for too much"));
+            }
+            if large && buffer.is_empty() {
+                // It would keep what the largest request took.
+                buffer = BytesMut::with_capacity(16 << 10);
+                large = false;
+            }
             self.let_go(&mut out);
             if !out.is_empty() {
                 Stats::add(&node.stats.net_out, out.len() as u64);
                 self.client.activity.waits(false);
+                self.weigh(buffer.capacity() + parser.kept_bytes() + out.len());
                 send(stream, &self.client, &out).await?;
                 // TLS may keep the end of it back; a socket has nothing to flush.
                 stream.flush().await?;
@@ -367,14 +399,15 @@ impl Session<'_> {
             }
             let idle = self.todo.is_empty();
             self.client.measure(buffer.len(), self.hold.bytes());
+            self.weigh(buffer.capacity() + parser.kept_bytes());
             self.client.activity.waits(!idle || !self.hold.is_empty());
             if self.closing && idle && self.hold.is_empty() && self.awaited.is_none() {
                 return self.take_leave(stream).await;
             }
-            if idle && self.unparsed {
+            let room = self.has_room();
+            if (idle && self.unparsed) || (std::mem::take(&mut self.stuffed) && room) {
                 continue;
             }
-            let room = self.hold.len() < MAX_HELD && self.hold.bytes() < MAX_HELD_BYTES;
             let waits = self.waits();
             // A client that waits for others may go meanwhile.
             let listens = idle || (self.blocked.is_some() && !self.unparsed);
@@ -415,6 +448,25 @@ impl Session<'_> {
                     self.push(&Reply::Simple(line.to_string().into()));
                 }
             }
+        }
+    }
+
+    /// Whether more answers may wait.
+    fn has_room(&self) -> bool {
+        self.hold.len() < MAX_HELD && self.hold.bytes() < MAX_HELD_BYTES
+    }
+
+    /// It takes so many bytes of buffers now, besides what is known here.
+    fn weigh(&self, buffers: usize) {
+        let told = self.subscriptions.mailbox();
+        let told = told.map_or(0, |mailbox| mailbox.bytes());
+        let lines = self.lines.as_ref().map_or(0, |lines| lines.bytes());
+        let own = buffers + self.asked_bytes + self.hold.bytes() + told + lines;
+        let all = self.client.takes(own.saturating_sub(FREE_BYTES));
+        let most = self.server.node.tunables.client_memory.get();
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if most > 0 && all > most {
+            self.server.clients.make_room(most);
         }
     }
 
@@ -506,6 +558,9 @@ impl Session<'_> {
             }
             match parser.parse(buffer) {
                 Ok(Some(request)) => {
+                    let args = request.args.iter();
+                    let bytes: usize = args.map(|arg| arg.len() + ARGUMENT_BYTES).sum();
+                    self.asked_bytes += bytes + REQUEST_BYTES;
                     let todo = self
                         .admit(&request)
                         .and_then(|()| self.understand(&request, &mut last));
@@ -615,6 +670,10 @@ impl Session<'_> {
         while self.awaited.is_none()
             && let Some(front) = self.todo.front()
         {
+            if !self.has_room() {
+                self.stuffed = true;
+                return;
+            }
             if self.server.pause.is_on()
                 && let Some(until) = self.is_paused(front)
             {
@@ -905,6 +964,9 @@ impl Session<'_> {
         if self.is_muted() {
             return;
         }
+        if self.drowns(reply) {
+            return;
+        }
         let shown = match wrote || node.settings.keeps(Guard::R32) {
             true => wait,
             false => Lsn::ZERO,
@@ -912,6 +974,13 @@ impl Session<'_> {
         let wait = Some((epoch, shown));
         self.hold
             .push(reply, self.version, wait, wrote, durability, now);
+    }
+
+    /// Whether this reply is more than may wait. The connection ends then, as Redis ends one that is behind
+    /// its hard limit: an answer that were left out would shift all behind it.
+    fn drowns(&mut self, reply: &Reply) -> bool {
+        self.drowned |= self.hold.bytes() + reply.bytes() > MOST_REPLY_BYTES;
+        self.drowned
     }
 
     /// Whether CLIENT REPLY keeps the answer to this command back.
@@ -965,18 +1034,20 @@ impl Session<'_> {
 
     fn execute_as_standby(&mut self) {
         let began = Instant::now();
-        let answers: Vec<Reply> = self
-            .batch()
-            .map(|command| match command.is_write() {
+        let (mut answers, mut bytes) = (Vec::new(), 0);
+        for command in self.batch() {
+            let store = &self.server.node.store;
+            let answer = match command.is_write() {
                 true => READONLY,
-                false => self
-                    .server
-                    .node
-                    .store
-                    .read_only(command, !self.no_touch)
-                    .unwrap_or(REPAIRED),
-            })
-            .collect();
+                false => store.read_only(command, !self.no_touch).unwrap_or(REPAIRED),
+            };
+            bytes += answer.bytes();
+            answers.push(answer);
+            // The others come when these have gone out.
+            if bytes > MAX_HELD_BYTES {
+                break;
+            }
+        }
         self.note_batch(began.elapsed(), answers.len());
         Stats::add(&self.server.node.stats.commands, answers.len() as u64);
         for answer in answers {
@@ -994,6 +1065,9 @@ impl Session<'_> {
 
     /// Queues what is told whether replies are on or not.
     pub(super) fn push(&mut self, reply: &Reply) {
+        if self.drowns(reply) {
+            return;
+        }
         self.hold
             .push(reply, self.version, None, false, None, Instant::now());
     }
