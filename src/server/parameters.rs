@@ -5,6 +5,7 @@
 //! change needs a restart.
 
 use super::Server;
+use super::descriptors::allow_clients;
 use super::mailbox;
 use super::sentinel::host_port;
 use super::session::MOST_REQUEST_BYTES;
@@ -57,7 +58,16 @@ fn within(text: &str, least: i64, most: i64) -> Result<Number, String> {
 }
 
 static MAX_CLIENTS: Change = Change {
-    read: |text| within(text, 1, u32::MAX.into()),
+    read: |text| {
+        let most = within(text, 1, u32::MAX.into())?;
+        allow_clients(u32::try_from(most).unwrap_or(u32::MAX)).map_err(|fit| {
+            format!(
+                "The operating system is not able to handle the specified number of clients, try \
+                 with {fit}"
+            )
+        })?;
+        Ok(most)
+    },
     set: |server, to| server.node.tunables.max_clients.set(to),
     section: "limits",
     key: "max_clients",

@@ -62,6 +62,9 @@ pub(super) const DEPOSED: Reply =
 const RESERVED: Reply =
     Reply::error("ERR keys that begin with \\xff\\xffunderstudy: are the server's own");
 
+/// As Redis says it.
+pub(super) const FULL: &[u8] = b"-ERR max number of clients reached\r\n";
+
 /// As Redis calls a write that its configuration or its disk does not allow.
 const DISK_FULL: &str = "MISCONF the disk of this node is full; nothing was written, reads go on. \
     Make room on the disk that holds data_dir (or enlarge it), and writes go on by themselves";
@@ -218,9 +221,7 @@ pub(super) async fn run<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     if full {
-        let _ = stream
-            .write_all(b"-ERR max number of clients reached\r\n")
-            .await;
+        let _ = stream.write_all(FULL).await;
         return;
     }
     let end = client.end.clone();
