@@ -22,6 +22,7 @@ mod mailbox;
 mod memory;
 mod monitor;
 mod notify;
+pub(crate) mod order;
 mod parameters;
 mod pause;
 mod probe;
@@ -60,6 +61,7 @@ pub use parameters::Written;
 use pause::Pause;
 pub use probe::probe;
 use pubsub::PubSub;
+pub(crate) use sentinel::begin_failover;
 use slowlog::SlowLog;
 
 /// Between two warnings that connections cannot be taken.
