@@ -83,7 +83,15 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         .with_writer(std::io::stderr)
         .init();
     let config = args.config.clone();
-    let settings = settle(args)?;
+    let mut settings = settle(args)?;
+    if let Err(fit) = server::allow_clients(settings.max_clients) {
+        tracing::warn!(
+            "the system allows file descriptors for {fit} clients only, not for max_clients = {}; {fit} it \
+             is. Raise the limit (ulimit -n, LimitNOFILE=) or lower max_clients",
+            settings.max_clients
+        );
+        settings.max_clients = fit;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers())
         .enable_all()

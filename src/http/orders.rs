@@ -13,10 +13,14 @@ use tokio::sync::broadcast;
 use super::{Shared, cluster};
 use crate::node::NodeEvent;
 use crate::replica::Input;
+use crate::resp::Reply;
+use crate::server::begin_failover;
+use crate::server::order::{self, GUARD, HOPS};
 use crate::units::NodeId;
 
-/// A header that a page of another site cannot send without the browser asking first.
-const GUARD: &str = "x-understudy-request";
+/// It was passed on by a node that took this one for the primary.
+const NEITHER: &str = "the order was passed on to this node, which is not the primary (any more): a \
+    takeover is under way. Ask again in a moment";
 
 pub(super) type Answer = (StatusCode, Json<Value>);
 
@@ -50,6 +54,9 @@ pub(super) fn allowed(server: &Shared, headers: &HeaderMap) -> Result<(), Answer
 #[derive(Deserialize)]
 pub(super) struct SwitchoverOrder {
     to: Option<u32>,
+    /// Answered once it has begun, in the words of SENTINEL FAILOVER.
+    #[serde(default)]
+    begin: bool,
 }
 
 pub(super) async fn switchover(
@@ -61,7 +68,13 @@ pub(super) async fn switchover(
         return refusal;
     }
     let node = &server.node;
+    if order.begin {
+        return begin(&server);
+    }
     if !node.gate_now().is_primary() {
+        if headers.contains_key(HOPS) {
+            return refuse(StatusCode::CONFLICT, NEITHER);
+        }
         return forward(&server, "switchover", json!({ "to": order.to })).await;
     }
     let began = Instant::now();
@@ -97,6 +110,14 @@ pub(super) async fn switchover(
     }
 }
 
+/// For another node, whose client asked for it.
+fn begin(server: &Shared) -> Answer {
+    match begin_failover(&server.node) {
+        Reply::Error(why) => refuse(StatusCode::CONFLICT, why),
+        _ => (StatusCode::OK, Json(json!({ "begun": true }))),
+    }
+}
+
 /// Passes an order on to the primary.
 async fn forward(server: &Shared, path: &'static str, body: Value) -> Answer {
     let node = &server.node;
@@ -116,26 +137,8 @@ async fn forward(server: &Shared, path: &'static str, body: Value) -> Answer {
     };
     let secret = node.settings.secret_text.clone();
     let asked = tokio::task::spawn_blocking(move || {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(20)))
-            .http_status_as_error(false)
-            .build()
-            .into();
-        let mut request = agent
-            .post(format!("http://{addr}/{path}"))
-            .header(GUARD, "1");
-        if let Some(secret) = secret {
-            request = request.header("authorization", format!("Bearer {secret}"));
-        }
-        let mut answer = request
-            .send_json(body)
-            .map_err(|error| format!("{addr}: {error}"))?;
-        let status = answer.status().as_u16();
-        let body: Value = answer
-            .body_mut()
-            .read_json()
-            .map_err(|error| format!("{addr}: {error}"))?;
-        Ok::<_, String>((status, body))
+        let patience = Duration::from_secs(20);
+        order::pass_on(&addr, path, secret.as_deref(), &body, patience)
     })
     .await;
     match asked {

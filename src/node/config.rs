@@ -121,6 +121,9 @@ pub struct WalFile {
 #[allow(missing_docs)]
 pub struct LimitsFile {
     pub max_clients: Option<u32>,
+    pub client_timeout: Option<Span>,
+    pub tcp_keepalive: Option<Span>,
+    pub maxmemory_clients: Option<Text>,
     pub remember_requests: Option<Span>,
     pub max_remembered_requests: Option<u64>,
     pub snapshot_rate: Option<Text>,
@@ -271,6 +274,12 @@ pub struct Settings {
     pub standby_retain_bytes: u64,
     pub stall: Duration,
     pub max_clients: u32,
+    /// Bytes that all clients' buffers may take together; 0: no limit.
+    pub maxmemory_clients: u64,
+    /// A client that says and reads nothing for so long is let go; zero: never.
+    pub client_timeout: Duration,
+    /// Silence on a client's connection after which the system asks whether it is still there; zero: never.
+    pub tcp_keepalive: Duration,
     /// How long a request with an id is remembered with its reply.
     pub remember_requests: Duration,
     /// How many at once.
@@ -495,6 +504,10 @@ impl Settings {
             standby_retain_bytes: size(file.wal.standby_retain.as_ref(), 1 << 30)?,
             stall: ms(file.wal.stall, 2000),
             max_clients: file.limits.max_clients.unwrap_or(10_000),
+            // What one client may make the server hold at most, at the least.
+            maxmemory_clients: size(file.limits.maxmemory_clients.as_ref(), 1 << 30)?,
+            client_timeout: ms(file.limits.client_timeout, 0),
+            tcp_keepalive: ms(file.limits.tcp_keepalive, 300_000),
             // Longer than any takeover that nobody has to help with, and than a client's patience.
             remember_requests: ms(file.limits.remember_requests, 300_000),
             // About 150 MB.

@@ -177,6 +177,9 @@ pub(super) fn prefetch<'a>(inner: &Inner, commands: impl Iterator<Item = &'a Key
     }
 }
 
+/// Bytes of replies behind which a batch is left for another turn.
+const BATCH_REPLY_BYTES: usize = 1 << 20;
+
 /// Why a record of so many bytes will never be appended; for the client.
 pub(super) fn never_fits(bytes: usize, limit: Option<Lag>) -> Option<String> {
     if bytes > MAX_RECORD_BYTES {
@@ -354,7 +357,8 @@ impl Store {
         inner.is_exact().then(|| plan().reply)
     }
 
-    /// A primary's batch, in order, under one lock; stops at the first command that is refused.
+    /// A primary's batch, in order, under one lock; stops at the first command that is refused, and where
+    /// the replies get long: whoever asked for much is answered a part first.
     pub fn execute<'a>(
         &self,
         epoch: Epoch,
@@ -364,7 +368,7 @@ impl Store {
         commands: impl Iterator<Item = &'a KeyCommand> + Clone,
         done: &mut Vec<Executed>,
     ) -> Result<(), Refused> {
-        let start = done.len();
+        let (start, mut bytes) = (done.len(), 0);
         if commands.clone().all(|command| !command.is_write()) {
             let inner = self.read();
             if inner.reign != Some(epoch) {
@@ -382,11 +386,15 @@ impl Store {
                     break;
                 }
                 self.note_plan(&inner.keyspace, epoch, command, &plan, now);
+                bytes += plan.reply.bytes();
                 done.push(Executed {
                     reply: plan.reply,
                     wait: plan.depends_on,
                     wrote: false,
                 });
+                if bytes > BATCH_REPLY_BYTES {
+                    break;
+                }
             }
             if pure {
                 return Ok(());
@@ -405,7 +413,13 @@ impl Store {
         let mut result = Ok(());
         for command in commands.skip(skip) {
             match self.execute_one(&mut inner, epoch, limit, touches, command, now) {
-                Ok(executed) => done.push(executed),
+                Ok(executed) => {
+                    bytes += executed.reply.bytes();
+                    done.push(executed);
+                    if bytes > BATCH_REPLY_BYTES {
+                        break;
+                    }
+                }
                 Err(refused) => {
                     result = Err(refused);
                     break;

@@ -14,9 +14,13 @@ use super::store::{Inner, Refused, Store, never_fits, prefetch};
 use crate::command::KeyCommand;
 use crate::keyspace::{Changed, Effects, HashSeed, Keyspace};
 use crate::replica::Lag;
-use crate::resp::Reply;
+use crate::resp::{MOST_REPLY_BYTES, Reply};
 use crate::units::{Epoch, Lsn, Millis};
 use crate::wal::{HEADER_BYTES, Kind};
+
+const TOO_LONG: Reply = Reply::error(
+    "ERR the replies of this transaction would have more than 1 GiB; nothing was done, ask for less",
+);
 
 /// The keys that a connection watches.
 #[derive(Clone, Debug, Default)]
@@ -255,6 +259,7 @@ impl Store {
         let mut draft = Draft::behind(inner.applied.lsn);
         let mut replies = Vec::with_capacity(commands.len());
         let mut notices = Vec::new();
+        let (mut bytes, mut refusal) = (0, None);
         for command in commands {
             let keyspace = draft.emptied.as_ref().unwrap_or(&inner.keyspace);
             let plan = keyspace.plan(command, now, self.random());
@@ -264,15 +269,23 @@ impl Store {
                 draft.carry_out(&mut inner.keyspace, &plan.effects, seed);
             }
             wait = wait.max(plan.depends_on);
+            bytes += plan.reply.bytes();
             replies.push(plan.reply);
+            if bytes > MOST_REPLY_BYTES {
+                // Each may be a state of a large value that nothing else keeps any more.
+                refusal = Some(TOO_LONG);
+                break;
+            }
         }
         if draft.effects.is_empty() {
             self.notices.add(Some(epoch), wait, notices);
-            return Ok(Transacted::without_record(Outcome::Done(replies), wait));
+            let outcome = refusal.map_or(Outcome::Done(replies), Outcome::Refused);
+            return Ok(Transacted::without_record(outcome, wait));
         }
-        let remembered = match once {
-            None => Ok(()),
-            Some((request, memory)) => {
+        let remembered = match (refusal, once) {
+            (Some(refusal), _) => Err(refusal),
+            (None, None) => Ok(()),
+            (None, Some((request, memory))) => {
                 let keyspace = draft.emptied.as_ref().unwrap_or(&inner.keyspace);
                 let effects = request.remember(keyspace, memory, &replies, now);
                 let seed = || self.host.hash_seed();

@@ -31,6 +31,10 @@ impl Tunable {
 pub struct Tunables {
     /// Connections that are served at a time.
     pub max_clients: Tunable,
+    /// Bytes that all clients' buffers may take together; 0: no limit.
+    pub client_memory: Tunable,
+    /// Milliseconds after which a client that says and reads nothing is let go; 0: never.
+    pub client_timeout_ms: Tunable,
     /// Milliseconds that a write waits for the commit rule.
     pub write_timeout_ms: Tunable,
     /// Microseconds from which on an execution is logged; negative: none is.
@@ -43,9 +47,14 @@ pub struct Tunables {
 
 impl Tunables {
     pub(super) fn new(settings: &Settings) -> Tunables {
+        let client_timeout = settings.client_timeout.as_millis();
         let write_timeout = settings.write_timeout.as_millis();
         Tunables {
             max_clients: Tunable::new(i64::from(settings.max_clients)),
+            client_memory: Tunable::new(
+                i64::try_from(settings.maxmemory_clients).unwrap_or(i64::MAX),
+            ),
+            client_timeout_ms: Tunable::new(i64::try_from(client_timeout).unwrap_or(i64::MAX)),
             write_timeout_ms: Tunable::new(i64::try_from(write_timeout).unwrap_or(i64::MAX)),
             slowlog_slower_than_us: Tunable::new(settings.slowlog_log_slower_than),
             slowlog_entries: Tunable::new(i64::from(settings.slowlog_max_len)),

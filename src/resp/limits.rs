@@ -15,6 +15,9 @@ pub struct Limits {
     pub unauthenticated: bool,
 }
 
+/// Most bytes of one reply, and of the replies of one transaction.
+pub const MOST_REPLY_BYTES: usize = 1 << 30;
+
 impl Limits {
     /// Most arguments of one request while unauthenticated.
     pub(super) const STRANGER_ARGS: usize = 10;

@@ -21,7 +21,7 @@ mod request;
 
 pub use decimal::{format_double, push_decimal};
 pub use inline::split_args;
-pub use limits::Limits;
+pub use limits::{Limits, MOST_REPLY_BYTES};
 pub use quoted::quote;
 pub use reply::{Reply, Version};
 pub use reply_parser::{ReplyLimits, ReplyParseError, ReplyParser};

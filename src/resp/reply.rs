@@ -71,6 +71,25 @@ impl Reply {
         matches!(self, Reply::Error(_))
     }
 
+    /// How many bytes it takes on the wire, about; never less by much.
+    pub fn bytes(&self) -> usize {
+        let all = |items: &[Reply]| items.iter().map(Reply::bytes).sum::<usize>();
+        16 + match self {
+            Reply::Simple(text) | Reply::Error(text) => text.len(),
+            Reply::Bulk(bytes) | Reply::Verbatim(_, bytes) => bytes.len(),
+            Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => all(items),
+            Reply::Map(pairs) => pairs
+                .iter()
+                .map(|(key, value)| key.bytes() + value.bytes())
+                .sum(),
+            Reply::Integer(_)
+            | Reply::Double(_)
+            | Reply::Boolean(_)
+            | Reply::Null
+            | Reply::NullArray => 8,
+        }
+    }
+
     /// Appends the reply to `out` as `version` writes it. Replies are built by this process and
     /// nest as deep as it built them (four levels), so this recurses.
     pub fn encode(&self, version: Version, out: &mut BytesMut) {

@@ -106,6 +106,13 @@ impl RequestParser {
             .map_or(1, |bytes| (bytes + 2).saturating_sub(buffered).max(1))
     }
 
+    /// How much memory the request being read takes so far, besides the read buffer.
+    pub fn kept_bytes(&self) -> usize {
+        let announced = self.bulk_bytes.unwrap_or(0);
+        let slots = self.args.capacity() * size_of::<Bytes>();
+        self.request_bytes.saturating_sub(announced) + slots
+    }
+
     /// Takes the next request off the head of `buf`; `Ok(None)` when more bytes are needed. What
     /// has been understood leaves `buf`. After an error the stream is lost: close it.
     pub fn parse(&mut self, buf: &mut BytesMut) -> Result<Option<Request>, ProtocolError> {

@@ -10,6 +10,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::client_memory::Share;
+use super::idle::Activity;
 use crate::command::{ClientFilter, ClientKind};
 
 /// One connected client.
@@ -24,6 +26,8 @@ pub(crate) struct Client {
     /// Ends the connection, even in the middle of an answer that the client does not read.
     pub(super) end: CancellationToken,
     pub(super) unblock: Unblock,
+    pub(super) activity: Activity,
+    pub(super) share: Share,
     /// Commands queued since MULTI; below zero outside of one.
     pub(super) queued: AtomicI64,
     /// Bytes read and not yet understood, and bytes of answers not yet sent.
@@ -131,6 +135,12 @@ impl Client {
         }
     }
 
+    /// It subscribes or monitors: it has nothing to say.
+    pub(super) fn only_listens(&self) -> bool {
+        let monitors = self.facts().monitors;
+        monitors || self.is_subscribed()
+    }
+
     pub(super) fn is_subscribed(&self) -> bool {
         self.kind() == ClientKind::PubSub
     }
@@ -213,6 +223,8 @@ impl Client {
 pub(super) struct Clients {
     list: Mutex<BTreeMap<u64, Arc<Client>>>,
     last_id: AtomicU64,
+    /// Of all their buffers.
+    bytes: Arc<AtomicUsize>,
 }
 
 impl Clients {
@@ -277,6 +289,8 @@ impl Clients {
             }),
             end,
             unblock: Unblock::default(),
+            activity: Activity::default(),
+            share: Share::of(&self.bytes),
             queued: AtomicI64::new(-1),
             read_bytes: AtomicUsize::new(0),
             held_bytes: AtomicUsize::new(0),

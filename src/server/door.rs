@@ -78,7 +78,7 @@ fn is_local(from: SocketAddr) -> bool {
 impl Server {
     /// Whether a connection is the probe's: its address was announced before it connected, and nobody
     /// else can have it, since it is one of this machine's own and bound.
-    fn is_probe(&self, from: SocketAddr) -> bool {
+    pub(super) fn is_probe(&self, from: SocketAddr) -> bool {
         *self.probing_lock() == Some(from)
     }
 

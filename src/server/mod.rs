@@ -7,17 +7,22 @@
 
 pub(crate) mod acl;
 mod client_commands;
+mod client_memory;
 mod clients;
 mod config_commands;
 mod counts;
+mod descriptors;
 mod door;
 mod failover;
 mod hold;
+mod idle;
 mod info;
 mod latency;
+mod mailbox;
 mod memory;
 mod monitor;
 mod notify;
+pub(crate) mod order;
 mod parameters;
 mod pause;
 mod probe;
@@ -33,10 +38,11 @@ mod transaction;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
@@ -48,13 +54,18 @@ use crate::wal::Disk;
 use clients::Clients;
 use config_commands::Changed;
 pub use config_commands::Rewrite;
+pub use descriptors::allow_clients;
 pub(crate) use info::mode_state;
 use monitor::Monitors;
 pub use parameters::Written;
 use pause::Pause;
 pub use probe::probe;
 use pubsub::PubSub;
+pub(crate) use sentinel::begin_failover;
 use slowlog::SlowLog;
+
+/// Between two warnings that connections cannot be taken.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(10);
 
 /// Why the client port is not served.
 #[derive(Debug, Error)]
@@ -97,7 +108,7 @@ impl Server {
             probing: Mutex::default(),
             clients: Clients::default(),
             pause: Pause::default(),
-            monitors: Monitors::new(),
+            monitors: Monitors::default(),
             end: CancellationToken::new(),
             slowlog: SlowLog::default(),
             counters: counts::Counters::default(),
@@ -146,6 +157,22 @@ impl Server {
         self.end.cancelled().await;
     }
 
+    fn most_clients(&self) -> usize {
+        let most = self.node.tunables.max_clients.get();
+        usize::try_from(most).unwrap_or(usize::MAX)
+    }
+
+    /// Says that there is no room, if that can be said at once, and closes. (Who wants TLS could not read
+    /// it, and is told nothing, as in Redis.)
+    fn turn_away(&self, stream: &TcpStream) {
+        Stats::add(&self.node.stats.connections, 1);
+        Stats::add(&self.node.stats.turned_away, 1);
+        if self.tls.get().is_none() {
+            // Nothing was sent yet, so that there is room; who is gone already misses nothing.
+            let _ = stream.try_write(session::FULL);
+        }
+    }
+
     /// Connected clients.
     pub fn clients(&self) -> usize {
         self.clients.len()
@@ -188,6 +215,10 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener) {
     host.spawn(Box::pin(watch_certificate(Arc::clone(&server))));
     host.spawn(Box::pin(notify::publish(Arc::clone(&server))));
     host.spawn(Box::pin(counts::watch(Arc::clone(&server))));
+    host.spawn(Box::pin(idle::watch(Arc::clone(&server))));
+    // Also those who are not clients yet: each takes a file descriptor.
+    let inside = Arc::new(());
+    let mut told: Option<Instant> = None;
     loop {
         let taken = tokio::select! {
             taken = listener.accept() => taken,
@@ -195,14 +226,30 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener) {
         };
         match taken {
             Ok((stream, from)) => {
+                let open = Arc::strong_count(&inside) - 1;
+                if open >= server.most_clients() && !server.is_probe(from) {
+                    server.turn_away(&stream);
+                    continue;
+                }
                 // A socket that is gone already tells its session.
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(door::enter(Arc::clone(&server), stream, from));
+                idle::keep_alive(&stream, server.node.settings.tcp_keepalive);
+                let (server, place) = (Arc::clone(&server), Arc::clone(&inside));
+                tokio::spawn(async move {
+                    door::enter(server, stream, from).await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 // Out of file descriptors, most likely: those who are in finish first.
-                tracing::warn!("taking a client's connection failed: {error}");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                if told.is_none_or(|told| told.elapsed() > BETWEEN_WARNINGS) {
+                    told = Some(Instant::now());
+                    tracing::warn!(
+                        "taking a client's connection failed: {error}; it is tried again, and those who \
+                         are in are served"
+                    );
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
@@ -230,8 +277,7 @@ async fn attend_as<S: AsyncRead + AsyncWrite + Unpin>(
     let end = server.node.stopping.child_token();
     let client = server.clients.enter(from, to, end);
     Stats::add(&server.node.stats.connections, 1);
-    let most = server.node.tunables.max_clients.get();
-    let full = server.clients() > usize::try_from(most).unwrap_or(usize::MAX);
+    let full = server.clients() > server.most_clients();
     if full {
         Stats::add(&server.node.stats.turned_away, 1);
     }

@@ -5,10 +5,14 @@
 //! change needs a restart.
 
 use super::Server;
+use super::descriptors::allow_clients;
+use super::mailbox;
 use super::sentinel::host_port;
+use super::session::MOST_REQUEST_BYTES;
 use crate::keyspace::{EventClasses, EvictionPolicy};
 use crate::node::MOST_SAMPLES;
 use crate::replica::{Kind, MaxLoss};
+use crate::resp::MOST_REPLY_BYTES;
 use crate::wal::Fsync;
 
 /// What a parameter becomes, read and checked.
@@ -54,11 +58,37 @@ fn within(text: &str, least: i64, most: i64) -> Result<Number, String> {
 }
 
 static MAX_CLIENTS: Change = Change {
-    read: |text| within(text, 1, u32::MAX.into()),
+    read: |text| {
+        let most = within(text, 1, u32::MAX.into())?;
+        allow_clients(u32::try_from(most).unwrap_or(u32::MAX)).map_err(|fit| {
+            format!(
+                "The operating system is not able to handle the specified number of clients, try \
+                 with {fit}"
+            )
+        })?;
+        Ok(most)
+    },
     set: |server, to| server.node.tunables.max_clients.set(to),
     section: "limits",
     key: "max_clients",
     written: Written::Number,
+};
+
+static CLIENT_MEMORY: Change = Change {
+    read: memory,
+    set: |server, to| server.node.tunables.client_memory.set(to),
+    section: "limits",
+    key: "maxmemory_clients",
+    written: Written::Number,
+};
+
+/// In seconds, as Redis has it.
+static CLIENT_TIMEOUT: Change = Change {
+    read: |text| within(text, 0, i32::MAX.into()),
+    set: |server, to| server.node.tunables.client_timeout_ms.set(to * 1000),
+    section: "limits",
+    key: "client_timeout",
+    written: |to| Written::Number(to * 1000),
 };
 
 static WRITE_TIMEOUT: Change = Change {
@@ -181,6 +211,10 @@ fn memory(text: &str) -> Result<Number, String> {
         .ok_or_else(|| "argument must be a memory value".to_owned())
 }
 
+fn client_memory(server: &Server) -> String {
+    server.node.tunables.client_memory.get().to_string()
+}
+
 fn max_memory(server: &Server) -> String {
     server.node.store.memory.bytes().to_string()
 }
@@ -238,6 +272,13 @@ fn latency_threshold(server: &Server) -> String {
     server.node.tunables.latency_threshold_ms.get().to_string()
 }
 
+/// As Redis writes them; there are no replicas on the client port.
+fn output_limits() -> String {
+    let (most, many) = (mailbox::MOST_BYTES, mailbox::MANY_BYTES);
+    let seconds = mailbox::FOR_SO_LONG.as_secs();
+    format!("normal {MOST_REPLY_BYTES} 0 0 slave 0 0 0 pubsub {most} {many} {seconds}")
+}
+
 fn data_dir(server: &Server) -> String {
     server.node.settings.data_dir.display().to_string()
 }
@@ -277,7 +318,9 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     fixed("auth.acl_file", acl_file),
     fixed("auth.protected_mode", |server| server.node.settings.auth.protected_mode.to_string()),
     fixed("bind", |server| host_port(&server.node.settings.client_addr).0),
+    fixed("client-query-buffer-limit", |_| MOST_REQUEST_BYTES.to_string()),
     fixed("client_addr", |server| server.node.settings.client_addr.clone()),
+    fixed("client-output-buffer-limit", |_| output_limits()),
     fixed("cluster.acks", |server| server.node.settings.acks.to_string()),
     fixed("cluster.copies", |server| optional(server.node.settings.copies)),
     fixed("cluster.level", |server| optional(server.node.settings.level.map(|level| level.name()))),
@@ -299,10 +342,12 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     fixed("http_addr", |server| server.node.settings.http_addr.clone()),
     fixed("id", |server| server.node.id().to_string()),
     tunable("latency-monitor-threshold", &LATENCY_THRESHOLD, latency_threshold),
+    fixed("limits.client_timeout", |server| server.node.tunables.client_timeout_ms.get().to_string()),
     fixed("limits.copy_rate", |server| server.node.settings.copy_rate.most().to_string()),
     tunable("limits.max_clients", &MAX_CLIENTS, max_clients),
     fixed("limits.max_remembered_requests", |server| server.node.settings.max_remembered_requests.to_string()),
     tunable("limits.maxmemory", &MAX_MEMORY, max_memory),
+    tunable("limits.maxmemory_clients", &CLIENT_MEMORY, client_memory),
     tunable("limits.maxmemory_policy", &MEMORY_POLICY, memory_policy),
     tunable("limits.maxmemory_samples", &MEMORY_SAMPLES, memory_samples),
     fixed("limits.memory_scrub", |server| server.node.settings.memory_scrub.as_millis().to_string()),
@@ -310,8 +355,10 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     fixed("limits.scrub_rate", |server| server.node.settings.scrub_rate.to_string()),
     fixed("limits.scrub_rest", |server| server.node.settings.scrub_rest.as_millis().to_string()),
     fixed("limits.snapshot_rate", |server| server.node.settings.snapshot_rate.to_string()),
+    fixed("limits.tcp_keepalive", |server| server.node.settings.tcp_keepalive.as_millis().to_string()),
     tunable("maxclients", &MAX_CLIENTS, max_clients),
     tunable("maxmemory", &MAX_MEMORY, max_memory),
+    tunable("maxmemory-clients", &CLIENT_MEMORY, client_memory),
     tunable("maxmemory-policy", &MEMORY_POLICY, memory_policy),
     tunable("maxmemory-samples", &MEMORY_SAMPLES, memory_samples),
     tunable("notify-keyspace-events", &NOTIFY, notify),
@@ -329,7 +376,8 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     tunable("server.slowlog_max_len", &SLOW_ENTRIES, slow_entries),
     tunable("slowlog-log-slower-than", &SLOWER_THAN, slower_than),
     tunable("slowlog-max-len", &SLOW_ENTRIES, slow_entries),
-    fixed("timeout", |_| "0".into()),
+    fixed("tcp-keepalive", |server| server.node.settings.tcp_keepalive.as_secs().to_string()),
+    tunable("timeout", &CLIENT_TIMEOUT, |server| server.node.tunables.client_timeout_ms.get().unsigned_abs().div_ceil(1000).to_string()),
     fixed("wal.fsync", |server| match server.node.settings.fsync {
         Fsync::Always => "always".into(),
         Fsync::Interval(_) => "interval".into(),

@@ -1,17 +1,19 @@
 //! Channels of this node: what Sentinel-aware clients subscribe to, and PUBLISH. A message reaches the
 //! subscribers of this node and of no other.
+//!
+//! A message is kept once, however many wait for it; what waits for one subscriber is bounded in bytes
+//! ([`Mailbox`]).
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 
+use super::mailbox::Mailbox;
 use crate::command::{PubSubQuery, glob_matches};
 use crate::resp::Reply;
-
-/// Messages a slow subscriber may be behind before it is disconnected.
-const BACKLOG: usize = 1024;
 
 /// What is subscribed to: three name spaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,30 +26,46 @@ pub(super) enum Space {
     Shard,
 }
 
-/// What subscribers are told.
+/// What a subscriber is told.
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
     /// A message on its way.
     Published {
         channel: Bytes,
         payload: Bytes,
-        /// SPUBLISH.
-        shard: bool,
+        /// What it was subscribed to by.
+        by: By,
     },
     /// Permissions have changed: each looks whether it may still listen.
     Recheck,
 }
 
-type Subscribed = HashMap<Bytes, usize>;
+/// Why a message reaches a subscriber.
+#[derive(Clone, Debug)]
+pub(crate) enum By {
+    /// SUBSCRIBE.
+    Channel,
+    /// PSUBSCRIBE of this.
+    Pattern(Bytes),
+    /// SSUBSCRIBE.
+    Shard,
+}
+
+/// By the numbers of their clients.
+type Readers = BTreeMap<u64, Arc<Mailbox<Message>>>;
+
+/// By name.
+type Subscribed = BTreeMap<Bytes, Readers>;
 
 #[derive(Debug, Default)]
-struct Counts {
+struct Register {
     channels: Subscribed,
     patterns: Subscribed,
     shard: Subscribed,
+    all: Readers,
 }
 
-impl Counts {
+impl Register {
     fn of(&mut self, space: Space) -> &mut Subscribed {
         match space {
             Space::Channels => &mut self.channels,
@@ -60,129 +78,166 @@ impl Counts {
 /// All channels.
 #[derive(Debug)]
 pub(crate) struct PubSub {
-    sender: broadcast::Sender<Message>,
-    counts: Mutex<Counts>,
+    register: Mutex<Register>,
+    /// Subscribers that have much to read.
+    crowded: Arc<AtomicUsize>,
+}
+
+/// A message to all of these; how many they are.
+fn send(readers: &Readers, channel: &Bytes, payload: &Bytes, by: &By) -> usize {
+    for mailbox in readers.values() {
+        let message = Message::Published {
+            channel: channel.clone(),
+            payload: payload.clone(),
+            by: by.clone(),
+        };
+        mailbox.put(message, channel.len() + payload.len());
+    }
+    readers.len()
 }
 
 impl PubSub {
     pub(super) fn new() -> PubSub {
         PubSub {
-            sender: broadcast::Sender::new(BACKLOG),
-            counts: Mutex::default(),
+            register: Mutex::default(),
+            crowded: Arc::default(),
         }
     }
 
-    fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
-        self.counts
+    fn register(&self) -> std::sync::MutexGuard<'_, Register> {
+        self.register
             .lock()
             .expect("nothing panics while it holds the subscriptions")
     }
 
     /// Sends a message; how many subscriptions it reaches.
     pub(crate) fn publish(&self, channel: &[u8], payload: &[u8]) -> usize {
-        let reached = {
-            let counts = self.counts();
-            let patterns = counts
-                .patterns
-                .iter()
-                .filter(|(p, _)| glob_matches(p, channel, false));
-            counts.channels.get(channel).copied().unwrap_or(0)
-                + patterns.map(|(_, count)| count).sum::<usize>()
-        };
-        self.send(reached, channel, payload, false)
+        let register = self.register();
+        let here = register.channels.get(channel);
+        let matches = |(pattern, _): &(&Bytes, &Readers)| glob_matches(pattern, channel, false);
+        let mut patterns = register.patterns.iter().filter(matches).peekable();
+        if here.is_none() && patterns.peek().is_none() {
+            return 0;
+        }
+        // It is kept for longer than the request it is a part of.
+        let copy = Bytes::copy_from_slice;
+        let (channel, payload) = (copy(channel), copy(payload));
+        let reached = here.map_or(0, |readers| send(readers, &channel, &payload, &By::Channel));
+        let by_pattern = patterns.map(|(pattern, readers)| {
+            let by = By::Pattern(pattern.clone());
+            send(readers, &channel, &payload, &by)
+        });
+        reached + by_pattern.sum::<usize>()
     }
 
     /// The same on the shard's channels, which no pattern matches.
     pub(crate) fn publish_in_shard(&self, channel: &[u8], payload: &[u8]) -> usize {
-        let reached = self.counts().shard.get(channel).copied().unwrap_or(0);
-        self.send(reached, channel, payload, true)
-    }
-
-    fn send(&self, reached: usize, channel: &[u8], payload: &[u8], shard: bool) -> usize {
-        if reached > 0 {
-            let copy = Bytes::copy_from_slice;
-            // Nobody listening any more is no error.
-            let _ = self.sender.send(Message::Published {
-                channel: copy(channel),
-                payload: copy(payload),
-                shard,
-            });
-        }
-        reached
+        let register = self.register();
+        let Some(readers) = register.shard.get(channel) else {
+            return 0;
+        };
+        let copy = Bytes::copy_from_slice;
+        send(readers, &copy(channel), &copy(payload), &By::Shard)
     }
 
     /// Has every subscriber look at its permissions.
     pub(super) fn recheck(&self) {
-        let _ = self.sender.send(Message::Recheck);
+        for mailbox in self.register().all.values() {
+            mailbox.put(Message::Recheck, 0);
+        }
     }
 
     /// A subscriber has much to read: whoever publishes much may wait for it.
     pub(super) fn is_crowded(&self) -> bool {
-        self.sender.len() > BACKLOG / 2
-    }
-
-    pub(super) fn receive(&self) -> broadcast::Receiver<Message> {
-        self.sender.subscribe()
+        self.crowded.load(Ordering::Relaxed) > 0
     }
 
     /// PUBSUB.
     pub(super) fn answer(&self, query: &PubSubQuery) -> Reply {
-        let mut counts = self.counts();
+        let mut register = self.register();
         let space = |shard: bool| if shard { Space::Shard } else { Space::Channels };
         match query {
             PubSubQuery::Channels { shard, pattern } => {
-                let matches = |name: &Bytes| {
+                let matches = |name: &&Bytes| {
                     let pattern = pattern.as_ref();
                     pattern.is_none_or(|pattern| glob_matches(pattern, name, false))
                 };
-                let names = counts.of(space(*shard)).keys();
-                let mut names: Vec<Bytes> = names.filter(|name| matches(name)).cloned().collect();
-                names.sort_unstable();
-                Reply::Array(names.into_iter().map(Reply::Bulk).collect())
+                let names = register.of(space(*shard)).keys();
+                Reply::Array(names.filter(matches).cloned().map(Reply::Bulk).collect())
             }
             PubSubQuery::Counts { shard, channels } => {
-                let known = counts.of(space(*shard));
+                let known = register.of(space(*shard));
                 let pairs = channels.iter().flat_map(|name| {
-                    let count = known.get(name).copied().unwrap_or(0);
+                    let count = known.get(name).map_or(0, Readers::len);
                     [Reply::Bulk(name.clone()), Reply::Integer(count as i64)]
                 });
                 Reply::Array(pairs.collect())
             }
-            PubSubQuery::Patterns => Reply::Integer(counts.patterns.len() as i64),
+            PubSubQuery::Patterns => Reply::Integer(register.patterns.len() as i64),
         }
     }
 
     /// Channels and patterns that somebody subscribed to, and channels of the shard.
     pub(super) fn sizes(&self) -> (usize, usize, usize) {
-        let counts = self.counts();
-        let (channels, patterns) = (counts.channels.len(), counts.patterns.len());
-        (channels, patterns, counts.shard.len())
+        let register = self.register();
+        let (channels, patterns) = (register.channels.len(), register.patterns.len());
+        (channels, patterns, register.shard.len())
     }
 
-    fn count(&self, space: Space, name: &Bytes, up: bool) {
-        let mut counts = self.counts();
-        let map = counts.of(space);
-        let count = map.entry(name.clone()).or_insert(0);
-        *count = if up {
-            *count + 1
-        } else {
-            count.saturating_sub(1)
-        };
-        if *count == 0 {
-            map.remove(name);
+    fn enter(&self, space: Space, name: &Bytes, id: u64, mailbox: &Arc<Mailbox<Message>>) {
+        let mut register = self.register();
+        let readers = register.of(space).entry(name.clone()).or_default();
+        readers.insert(id, Arc::clone(mailbox));
+        register.all.insert(id, Arc::clone(mailbox));
+    }
+
+    fn leave(&self, space: Space, name: &Bytes, id: u64) {
+        let mut register = self.register();
+        let names = register.of(space);
+        if let Some(readers) = names.get_mut(name) {
+            readers.remove(&id);
+            if readers.is_empty() {
+                names.remove(name);
+            }
         }
+    }
+
+    fn leave_all(&self, id: u64) {
+        self.register().all.remove(&id);
     }
 }
 
 /// One session's subscriptions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Subscriptions {
+    /// The client's number.
+    id: u64,
+    /// Ends the client's connection.
+    end: CancellationToken,
+    /// Since the first.
+    mailbox: Option<Arc<Mailbox<Message>>>,
     channels: BTreeSet<Bytes>,
     patterns: BTreeSet<Bytes>,
     shard: BTreeSet<Bytes>,
 }
 
 impl Subscriptions {
+    pub(super) fn new(id: u64, end: CancellationToken) -> Subscriptions {
+        Subscriptions {
+            id,
+            end,
+            mailbox: None,
+            channels: BTreeSet::new(),
+            patterns: BTreeSet::new(),
+            shard: BTreeSet::new(),
+        }
+    }
+
+    /// What waits to be told, while there are subscriptions.
+    pub(super) fn mailbox(&self) -> Option<Arc<Mailbox<Message>>> {
+        self.mailbox.clone()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.channels.len() + self.patterns.len() + self.shard.len()
     }
@@ -221,7 +276,11 @@ impl Subscriptions {
             // It is kept for longer than the request it is a part of.
             let name = Bytes::copy_from_slice(&name);
             if self.of(space).insert(name.clone()) {
-                pubsub.count(space, &name, true);
+                let mailbox = self.mailbox.get_or_insert_with(|| {
+                    let crowded = Arc::clone(&pubsub.crowded);
+                    Arc::new(Mailbox::new(self.end.clone(), crowded))
+                });
+                pubsub.enter(space, &name, self.id, mailbox);
             }
             answers.push(self.answer(kind, space, Reply::Bulk(name)));
         }
@@ -251,10 +310,11 @@ impl Subscriptions {
         let mut answers = Vec::new();
         for name in names {
             if self.of(space).remove(&name) {
-                pubsub.count(space, &name, false);
+                pubsub.leave(space, &name, self.id);
             }
             answers.push(self.answer(kind, space, Reply::Bulk(name)));
         }
+        self.close_if_empty(pubsub);
         answers
     }
 
@@ -266,49 +326,41 @@ impl Subscriptions {
         Reply::Push(vec![Reply::text(kind), name, Reply::Integer(left as i64)])
     }
 
-    /// What this session is told of a message.
-    pub(super) fn deliver(&self, message: &Message) -> Vec<Reply> {
-        let mut told = Vec::new();
+    fn close_if_empty(&mut self, pubsub: &PubSub) {
+        if self.len() == 0 && self.mailbox.take().is_some() {
+            pubsub.leave_all(self.id);
+        }
+    }
+
+    /// What this session is told of a message; nothing where it has unsubscribed meanwhile.
+    pub(super) fn deliver(&self, message: Message) -> Option<Reply> {
         let Message::Published {
             channel,
             payload,
-            shard,
+            by,
         } = message
         else {
-            return told;
+            return None;
         };
-        let bulk = |bytes: &Bytes| Reply::Bulk(bytes.clone());
-        let plain = |kind| {
-            let (channel, payload) = (bulk(channel), bulk(payload));
-            Reply::Push(vec![Reply::text(kind), channel, payload])
+        let (hears, kind) = match &by {
+            By::Channel => (self.channels.contains(&channel), "message"),
+            By::Pattern(pattern) => (self.patterns.contains(pattern), "pmessage"),
+            By::Shard => (self.shard.contains(&channel), "smessage"),
         };
-        if *shard {
-            let hears = self.shard.contains(channel);
-            return hears.then(|| plain("smessage")).into_iter().collect();
+        let mut told = vec![Reply::text(kind)];
+        if let By::Pattern(pattern) = by {
+            told.push(Reply::Bulk(pattern));
         }
-        if self.channels.contains(channel) {
-            told.push(plain("message"));
-        }
-        for pattern in self
-            .patterns
-            .iter()
-            .filter(|p| glob_matches(p, channel, false))
-        {
-            told.push(Reply::Push(vec![
-                Reply::text("pmessage"),
-                bulk(pattern),
-                bulk(channel),
-                bulk(payload),
-            ]));
-        }
-        told
+        told.extend([Reply::Bulk(channel), Reply::Bulk(payload)]);
+        hears.then_some(Reply::Push(told))
     }
 
     pub(super) fn clear(&mut self, pubsub: &PubSub) {
         for space in [Space::Channels, Space::Patterns, Space::Shard] {
             for name in std::mem::take(self.of(space)) {
-                pubsub.count(space, &name, false);
+                pubsub.leave(space, &name, self.id);
             }
         }
+        self.close_if_empty(pubsub);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::Server;
@@ -14,6 +14,8 @@ use super::acl::Access;
 use super::clients::Client;
 use super::counts;
 use super::hold::Hold;
+use super::mailbox::Mailbox;
+use super::monitor::Lines;
 use super::pubsub::{Message, Subscriptions};
 use super::receipt::{Blocked, Durability, Need};
 use super::sentinel::{self, Ordered};
@@ -29,7 +31,7 @@ use crate::node::{
     Copies, Executed, Gate, Guard, LatencyEvent, Memory, Node, Once, Refused, RequestId, Serves,
     Stats, Watched,
 };
-use crate::resp::{Limits, Reply, Request, RequestParser, Version};
+use crate::resp::{Limits, MOST_REPLY_BYTES, Reply, Request, RequestParser, Version};
 use crate::units::{Epoch, Lsn, Micros};
 
 /// Commands read ahead of execution.
@@ -37,6 +39,15 @@ const MAX_TODO: usize = 4096;
 /// Replies, and their bytes, that may be held before the session reads no further.
 const MAX_HELD: usize = 65_536;
 const MAX_HELD_BYTES: usize = 64 << 20;
+/// Bytes of requests that one client may have read and not carried out, between MULTI and EXEC, too.
+pub(super) const MOST_REQUEST_BYTES: usize = 1 << 30;
+/// A read buffer that grew beyond this is given back once it is empty.
+const LARGE_BUFFER: usize = 1 << 20;
+/// What each connection takes anyway counts for none of them.
+const FREE_BYTES: usize = 64 << 10;
+/// Of a request and of an argument, besides its own bytes.
+const REQUEST_BYTES: usize = 128;
+const ARGUMENT_BYTES: usize = 32;
 /// Commands executed under one lock.
 const BATCH: usize = 512;
 
@@ -50,6 +61,9 @@ pub(super) const DEPOSED: Reply =
 
 const RESERVED: Reply =
     Reply::error("ERR keys that begin with \\xff\\xffunderstudy: are the server's own");
+
+/// As Redis says it.
+pub(super) const FULL: &[u8] = b"-ERR max number of clients reached\r\n";
 
 /// As Redis calls a write that its configuration or its disk does not allow.
 const DISK_FULL: &str = "MISCONF the disk of this node is full; nothing was written, reads go on. \
@@ -170,7 +184,7 @@ pub(super) struct Session<'a> {
     /// Since CLIENT REQUESTID, until the next write or EXEC.
     pub(super) request: Option<RequestId>,
     /// Since MONITOR.
-    pub(super) lines: Option<broadcast::Receiver<String>>,
+    pub(super) lines: Option<Lines>,
     /// CLIENT REPLY.
     pub(super) replies: ReplyMode,
     /// CLIENT PAUSE of all clients: until when.
@@ -188,6 +202,12 @@ pub(super) struct Session<'a> {
     awaited: Option<oneshot::Receiver<Reply>>,
     /// DEBUG SLEEP stands at the front until then.
     asleep_until: Option<Instant>,
+    /// Bytes of requests that were read and not carried out.
+    asked_bytes: usize,
+    /// More answers wait than may: the connection ends.
+    drowned: bool,
+    /// Commands wait until answers have gone out.
+    stuffed: bool,
     closing: bool,
 }
 
@@ -201,18 +221,16 @@ pub(super) async fn run<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     if full {
-        let _ = stream
-            .write_all(b"-ERR max number of clients reached\r\n")
-            .await;
+        let _ = stream.write_all(FULL).await;
         return;
     }
     let end = client.end.clone();
     let gate = server.node.gate_now();
     let mut session = Session {
         server,
+        subscriptions: Subscriptions::new(client.id, client.end.clone()),
         client,
         version: Version::Resp2,
-        subscriptions: Subscriptions::default(),
         last_write: Lsn::ZERO,
         reign: None,
         opened_under: gate.is_primary().then_some(gate.epoch),
@@ -235,6 +253,9 @@ pub(super) async fn run<S>(
         blocked_since: None,
         awaited: None,
         asleep_until: None,
+        asked_bytes: 0,
+        drowned: false,
+        stuffed: false,
         closing: false,
     };
     tokio::select! {
@@ -251,6 +272,22 @@ fn names_reserved(request: &Request, command: &KeyCommand) -> bool {
     // Next to no argument begins so, which is known without a look at each.
     let may_be = request.args.iter().any(|arg| arg.first() == Some(&0xff));
     may_be && command.keys().any(is_reserved)
+}
+
+/// Writes all of it; each part that the client takes shows that it is there.
+async fn send<S>(stream: &mut S, client: &Client, mut out: &[u8]) -> std::io::Result<()>
+where
+    S: AsyncWrite + Unpin,
+{
+    while !out.is_empty() {
+        let written = stream.write(out).await?;
+        if written == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        client.activity.moves(written);
+        out = out.get(written..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// What a session waits for besides its client.
@@ -297,12 +334,10 @@ async fn unblocked(server: &Server, client: &Client, blocked: Option<Blocked>, p
     }
 }
 
-/// The next line for who monitors.
-async fn next_line(
-    lines: &mut Option<broadcast::Receiver<String>>,
-) -> Result<String, broadcast::error::RecvError> {
-    match lines {
-        Some(lines) => lines.recv().await,
+/// The next for who listens.
+async fn next<T>(mailbox: Option<&Mailbox<T>>) -> T {
+    match mailbox {
+        Some(mailbox) => mailbox.next().await,
         None => std::future::pending().await,
     }
 }
@@ -312,16 +347,6 @@ async fn answered(awaited: &mut Option<oneshot::Receiver<Reply>>) -> Reply {
     let lost = Reply::error("ERR the order was lost; ask again");
     match awaited {
         Some(answer) => answer.await.unwrap_or(lost),
-        None => std::future::pending().await,
-    }
-}
-
-/// The next message to a subscriber.
-async fn next_message(
-    messages: &mut Option<broadcast::Receiver<Message>>,
-) -> Result<Message, broadcast::error::RecvError> {
-    match messages {
-        Some(messages) => messages.recv().await,
         None => std::future::pending().await,
     }
 }
@@ -342,28 +367,38 @@ impl Session<'_> {
         let mut out = BytesMut::with_capacity(16 << 10);
         let node = &self.server.node;
         let mut gate = node.gate();
-        // Only while it subscribes: who does not read would be taken for a subscriber that is slow.
-        let mut messages = None;
         // What rarely happens is waited for once, not anew for each command.
         let mut reign_moves = std::pin::pin!(moved(node.reign()));
         let mut timer = std::pin::pin!(tokio::time::sleep_until(Instant::now()));
         let mut armed: Option<Instant> = None;
+        // The read buffer has grown.
+        let mut large = false;
         loop {
             gate.mark_unchanged();
             self.paused_until = None;
+            large |= buffer.len() > LARGE_BUFFER;
             self.parse(&mut parser, &mut buffer);
             self.end_with_reign();
             self.execute();
-            match self.subscriptions.len() {
-                0 => messages = None,
-                _ => {
-                    messages.get_or_insert_with(|| self.server.pubsub.receive());
-                }
+            if self.todo.is_empty() && self.transaction.is_none() {
+                self.asked_bytes = 0;
+            }
+            if self.drowned || self.asked_bytes + parser.kept_bytes() > MOST_REQUEST_BYTES {
+                let from = self.client.from;
+                tracing::warn!("the client {from} asked for more than a connection may hold");
+                return Err(std::io::Error::other("it asks for too much"));
+            }
+            if large && buffer.is_empty() {
+                // It would keep what the largest request took.
+                buffer = BytesMut::with_capacity(16 << 10);
+                large = false;
             }
             self.let_go(&mut out);
             if !out.is_empty() {
                 Stats::add(&node.stats.net_out, out.len() as u64);
-                stream.write_all(&out).await?;
+                self.client.activity.waits(false);
+                self.weigh(buffer.capacity() + parser.kept_bytes() + out.len());
+                send(stream, &self.client, &out).await?;
                 // TLS may keep the end of it back; a socket has nothing to flush.
                 stream.flush().await?;
                 out.clear();
@@ -373,13 +408,15 @@ impl Session<'_> {
             }
             let idle = self.todo.is_empty();
             self.client.measure(buffer.len(), self.hold.bytes());
+            self.weigh(buffer.capacity() + parser.kept_bytes());
+            self.client.activity.waits(!idle || !self.hold.is_empty());
             if self.closing && idle && self.hold.is_empty() && self.awaited.is_none() {
                 return self.take_leave(stream).await;
             }
-            if idle && self.unparsed {
+            let room = self.has_room();
+            if (idle && self.unparsed) || (std::mem::take(&mut self.stuffed) && room) {
                 continue;
             }
-            let room = self.hold.len() < MAX_HELD && self.hold.bytes() < MAX_HELD_BYTES;
             let waits = self.waits();
             // A client that waits for others may go meanwhile.
             let listens = idle || (self.blocked.is_some() && !self.unparsed);
@@ -393,6 +430,7 @@ impl Session<'_> {
                 timer.as_mut().reset(deadline);
                 armed = Some(deadline);
             }
+            let messages = self.subscriptions.mailbox();
             tokio::select! {
                 () = passed(node, &mut gate, waits), if waits != Waits::Nothing => {}
                 () = unblocked(self.server, &self.client, self.blocked, paused), if held_back => {}
@@ -402,6 +440,7 @@ impl Session<'_> {
                         return Ok(());
                     }
                     Stats::add(&node.stats.net_in, read as u64);
+                    self.client.activity.moves(read);
                 }
                 reign = &mut reign_moves => match reign {
                     Some(reign) => reign_moves.set(moved(reign)),
@@ -412,14 +451,32 @@ impl Session<'_> {
                     self.answer(&reply);
                 }
                 () = &mut timer, if armed.is_some() => armed = None,
-                message = next_message(&mut messages), if messages.is_some() => {
+                message = next(messages.as_deref()), if messages.is_some() => {
                     self.on_message(message)?;
                 }
-                line = next_line(&mut self.lines), if self.lines.is_some() => match line {
-                    Ok(line) => self.push(&Reply::Simple(line.into())),
-                    Err(_) => return Err(std::io::Error::other("the monitor is too slow")),
-                },
+                line = next(self.lines.as_deref()), if self.lines.is_some() => {
+                    self.push(&Reply::Simple(line.to_string().into()));
+                }
             }
+        }
+    }
+
+    /// Whether more answers may wait.
+    fn has_room(&self) -> bool {
+        self.hold.len() < MAX_HELD && self.hold.bytes() < MAX_HELD_BYTES
+    }
+
+    /// It takes so many bytes of buffers now, besides what is known here.
+    fn weigh(&self, buffers: usize) {
+        let told = self.subscriptions.mailbox();
+        let told = told.map_or(0, |mailbox| mailbox.bytes());
+        let lines = self.lines.as_ref().map_or(0, |lines| lines.bytes());
+        let own = buffers + self.asked_bytes + self.hold.bytes() + told + lines;
+        let all = self.client.takes(own.saturating_sub(FREE_BYTES));
+        let most = self.server.node.tunables.client_memory.get();
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if most > 0 && all > most {
+            self.server.clients.make_room(most);
         }
     }
 
@@ -482,22 +539,17 @@ impl Session<'_> {
             .min()
     }
 
-    fn on_message(
-        &mut self,
-        message: Result<Message, broadcast::error::RecvError>,
-    ) -> std::io::Result<()> {
+    fn on_message(&mut self, message: Message) -> std::io::Result<()> {
         match message {
-            Ok(Message::Recheck) if self.overhears() => Err(std::io::Error::other(
+            Message::Recheck if self.overhears() => Err(std::io::Error::other(
                 "the subscriber's permission was taken away",
             )),
-            Ok(message) => {
-                for reply in self.subscriptions.deliver(&message) {
+            message => {
+                if let Some(reply) = self.subscriptions.deliver(message) {
                     self.push(&reply);
                 }
                 Ok(())
             }
-            // A subscriber that cannot keep up is let go, as Redis does.
-            Err(_) => Err(std::io::Error::other("the subscriber is too slow")),
         }
     }
 
@@ -516,6 +568,9 @@ impl Session<'_> {
             }
             match parser.parse(buffer) {
                 Ok(Some(request)) => {
+                    let args = request.args.iter();
+                    let bytes: usize = args.map(|arg| arg.len() + ARGUMENT_BYTES).sum();
+                    self.asked_bytes += bytes + REQUEST_BYTES;
                     let todo = self
                         .admit(&request)
                         .and_then(|()| self.understand(&request, &mut last));
@@ -625,6 +680,10 @@ impl Session<'_> {
         while self.awaited.is_none()
             && let Some(front) = self.todo.front()
         {
+            if !self.has_room() {
+                self.stuffed = true;
+                return;
+            }
             if self.server.pause.is_on()
                 && let Some(until) = self.is_paused(front)
             {
@@ -915,6 +974,9 @@ impl Session<'_> {
         if self.is_muted() {
             return;
         }
+        if self.drowns(reply) {
+            return;
+        }
         let shown = match wrote || node.settings.keeps(Guard::R32) {
             true => wait,
             false => Lsn::ZERO,
@@ -922,6 +984,13 @@ impl Session<'_> {
         let wait = Some((epoch, shown));
         self.hold
             .push(reply, self.version, wait, wrote, durability, now);
+    }
+
+    /// Whether this reply is more than may wait. The connection ends then, as Redis ends one that is behind
+    /// its hard limit: an answer that were left out would shift all behind it.
+    fn drowns(&mut self, reply: &Reply) -> bool {
+        self.drowned |= self.hold.bytes() + reply.bytes() > MOST_REPLY_BYTES;
+        self.drowned
     }
 
     /// Whether CLIENT REPLY keeps the answer to this command back.
@@ -938,8 +1007,7 @@ impl Session<'_> {
 
     /// RESET: as if it had just connected.
     pub(super) fn reset(&mut self) {
-        let mut subscriptions = std::mem::take(&mut self.subscriptions);
-        subscriptions.clear(&self.server.pubsub);
+        self.subscriptions.clear(&self.server.pubsub);
         self.version = Version::Resp2;
         self.forget_transaction();
         self.stop_monitoring();
@@ -952,9 +1020,15 @@ impl Session<'_> {
         self.client.forget();
     }
 
+    /// MONITOR.
+    pub(super) fn watch_others(&self) -> Lines {
+        let client = &self.client;
+        self.server.monitors.watch(client.id, client.end.clone())
+    }
+
     pub(super) fn stop_monitoring(&mut self) {
         if self.lines.take().is_some() {
-            self.server.monitors.leave();
+            self.server.monitors.leave(self.client.id);
         }
     }
 
@@ -970,18 +1044,20 @@ impl Session<'_> {
 
     fn execute_as_standby(&mut self) {
         let began = Instant::now();
-        let answers: Vec<Reply> = self
-            .batch()
-            .map(|command| match command.is_write() {
+        let (mut answers, mut bytes) = (Vec::new(), 0);
+        for command in self.batch() {
+            let store = &self.server.node.store;
+            let answer = match command.is_write() {
                 true => READONLY,
-                false => self
-                    .server
-                    .node
-                    .store
-                    .read_only(command, !self.no_touch)
-                    .unwrap_or(REPAIRED),
-            })
-            .collect();
+                false => store.read_only(command, !self.no_touch).unwrap_or(REPAIRED),
+            };
+            bytes += answer.bytes();
+            answers.push(answer);
+            // The others come when these have gone out.
+            if bytes > MAX_HELD_BYTES {
+                break;
+            }
+        }
         self.note_batch(began.elapsed(), answers.len());
         Stats::add(&self.server.node.stats.commands, answers.len() as u64);
         for answer in answers {
@@ -999,6 +1075,9 @@ impl Session<'_> {
 
     /// Queues what is told whether replies are on or not.
     pub(super) fn push(&mut self, reply: &Reply) {
+        if self.drowns(reply) {
+            return;
+        }
         self.hold
             .push(reply, self.version, None, false, None, Instant::now());
     }

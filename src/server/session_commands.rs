@@ -38,7 +38,7 @@ pub(super) fn answer(session: &mut Session<'_>, command: SessionCommand) -> Afte
         }
         SessionCommand::Monitor => {
             if session.lines.is_none() {
-                session.lines = Some(session.server.monitors.watch());
+                session.lines = Some(session.watch_others());
                 session.client.facts().monitors = true;
             }
             session.answer(&Reply::OK);

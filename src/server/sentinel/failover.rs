@@ -1,7 +1,9 @@
 //! SENTINEL FAILOVER: a switchover to the best standby, as HTTP and the command line order it.
 //!
 //! As with Sentinel, `OK` says that it has begun; `+switch-master` says that it is done. Whoever may
-//! write here may order it: it costs clients less than a FLUSHALL.
+//! write here may order it: it costs clients less than a FLUSHALL. A node that is not the primary passes the
+//! order on over HTTP, with the cluster secret; where it does not know the primary's HTTP address, over
+//! the client port, which works while that asks for neither password nor TLS.
 
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use super::super::Server;
+use super::super::{Server, order};
 use super::{NO_IDEA, UNKNOWN, host_port, is_name};
 use crate::node::{Node, NodeEvent};
 use crate::replica::Input;
@@ -38,7 +40,7 @@ pub(in crate::server) fn order(server: &Server, master: &Bytes) -> Ordered {
     }
     let gate = node.gate_now();
     if gate.is_primary() {
-        return Ordered::Now(begin(node));
+        return Ordered::Now(begin_failover(node));
     }
     let Some(primary) = node.outlook().primary else {
         return Ordered::Now(NO_IDEA);
@@ -48,9 +50,17 @@ pub(in crate::server) fn order(server: &Server, master: &Bytes) -> Ordered {
         return Ordered::Now(IN_PROGRESS);
     };
     let (addr, name) = (member.client_addr.clone(), master.clone());
+    let http = member.http_addr.clone();
+    let secret = node.settings.secret_text.clone();
     let (answer, answered) = oneshot::channel();
     node.host.spawn(Box::pin(async move {
-        let passed = tokio::time::timeout(PATIENCE, pass_on(&addr, &name)).await;
+        let passed = tokio::time::timeout(PATIENCE, async {
+            match http {
+                Some(http) => pass_on_over_http(http, secret).await,
+                None => pass_on(&addr, &name).await,
+            }
+        })
+        .await;
         let why = match passed {
             Ok(Ok(reply)) => {
                 // A client that went away meanwhile wants no answer.
@@ -61,13 +71,17 @@ pub(in crate::server) fn order(server: &Server, master: &Bytes) -> Ordered {
             Err(_) => format!("no answer within {PATIENCE:?}"),
         };
         let text =
-            format!("ERR the primary at {addr} did not take the order: {why}; ask it yourself");
+            format!("ERR the primary at {addr} did not take the order: {why}; say it to that node");
         let _ = answer.send(Reply::Error(text.into()));
     }));
     Ordered::Later(answered)
 }
 
-fn begin(node: &Node) -> Reply {
+/// On the primary: begins it, or says why not.
+pub(crate) fn begin_failover(node: &Node) -> Reply {
+    if !node.gate_now().is_primary() {
+        return IN_PROGRESS;
+    }
     let view = node.view();
     if view.paused || !view.serving {
         return IN_PROGRESS;
@@ -86,6 +100,23 @@ fn begin(node: &Node) -> Reply {
     Reply::OK
 }
 
+async fn pass_on_over_http(addr: String, secret: Option<String>) -> std::io::Result<Reply> {
+    let asked = tokio::task::spawn_blocking(move || {
+        let body = serde_json::json!({ "begin": true });
+        order::pass_on(&addr, "switchover", secret.as_deref(), &body, PATIENCE)
+    });
+    let (status, body) = asked.await?.map_err(std::io::Error::other)?;
+    let why = body.get("error").and_then(|why| why.as_str());
+    match (status, why) {
+        (200, _) => Ok(Reply::OK),
+        (409, Some(why)) => Ok(Reply::Error(why.to_owned().into())),
+        (_, why) => Err(std::io::Error::other(format!(
+            "HTTP {status}, {}",
+            why.unwrap_or("no reason given")
+        ))),
+    }
+}
+
 /// Asks who it is first: two nodes that each take the other for the primary would pass one order
 /// between them for ever.
 async fn pass_on(addr: &str, name: &Bytes) -> std::io::Result<Reply> {
@@ -94,6 +125,13 @@ async fn pass_on(addr: &str, name: &Bytes) -> std::io::Result<Reply> {
     let mut stream = TcpStream::connect((host.as_str(), port)).await?;
     let mut buffer = BytesMut::new();
     let role = ask(&mut stream, &mut buffer, &[b"ROLE"]).await?;
+    if let Reply::Error(why) = role {
+        // A password is asked for, or TLS.
+        let why = format!(
+            "{why} (the order is passed on over HTTP where [[cluster.member]] names the primary's http_addr)"
+        );
+        return Err(std::io::Error::other(why));
+    }
     let is_primary = matches!(&role, Reply::Array(fields)
         if matches!(fields.first(), Some(Reply::Bulk(role)) if role == "master"));
     if !is_primary {

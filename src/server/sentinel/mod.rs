@@ -19,6 +19,7 @@ use crate::node::{MemberSettings, Node, Outlook};
 use crate::resp::Reply;
 use crate::units::NodeId;
 
+pub(crate) use failover::begin_failover;
 pub(super) use failover::{Ordered, order};
 pub(super) use news::{is_news, published};
 
