@@ -77,7 +77,7 @@ struct Medians {
     set_and_waitaof: f64,
 }
 
-fn measure(mode: &str, rounds: usize) -> Result<Medians, LocalError> {
+fn measure(mode: &str, rounds: usize) -> Result<Medians, Box<dyn std::error::Error>> {
     let plan = Plan {
         mode: mode.to_owned(),
         level: None,
@@ -116,7 +116,7 @@ fn measure(mode: &str, rounds: usize) -> Result<Medians, LocalError> {
     })
 }
 
-fn main() -> Result<(), LocalError> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rounds = match std::env::args().any(|arg| arg == "--bench") {
         true => 3000,
         false => 20,

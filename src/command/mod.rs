@@ -60,6 +60,7 @@ pub use server::{FailoverCommand, FailoverTarget};
 pub use session::{HelloCommand, HelloStep, SessionCommand};
 pub use set::{Expiry, GetExCommand, GetExExpiry, SetCommand, SetCondition, SetExpiry, SetReply};
 pub use string::{LcsCommand, LcsForm};
+use table::lookup_command;
 pub use table::{CommandSpec, commands, lookup};
 pub use transaction::TransactionCommand;
 
@@ -104,7 +105,7 @@ pub fn find_spec(request: &Request) -> Result<&'static CommandSpec, Reply> {
     let Some(name) = args.first() else {
         return Err(Reply::error("ERR empty request"));
     };
-    let Some(spec) = lookup(name).filter(|spec| spec.container().is_none()) else {
+    let Some(spec) = lookup_command(name) else {
         return Err(refused::command(name).unwrap_or_else(|| args::unknown_command(args)));
     };
     if !spec.accepts(args.len()) {

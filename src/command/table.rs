@@ -95,20 +95,35 @@ pub fn commands() -> impl Iterator<Item = &'static CommandSpec> {
 
 /// The row of the command `name`, in any case; a subcommand's name is `container|subcommand`.
 pub fn lookup(name: &[u8]) -> Option<&'static CommandSpec> {
-    /// Rows by first byte and length: a lookup compares one or two names, hashes nothing and
-    /// copies nothing. It runs once per request.
-    static BUCKETS: LazyLock<[Vec<&'static CommandSpec>; 256]> = LazyLock::new(|| {
+    static ALL: LazyLock<Buckets> = LazyLock::new(|| Buckets::of(COMMANDS.iter()));
+    ALL.find(name)
+}
+
+/// The same of commands alone. It runs once per request.
+pub(super) fn lookup_command(name: &[u8]) -> Option<&'static CommandSpec> {
+    static ALONE: LazyLock<Buckets> = LazyLock::new(|| Buckets::of(commands()));
+    ALONE.find(name)
+}
+
+/// Rows by first byte and length: a lookup compares one or two names, hashes nothing and copies nothing.
+struct Buckets([Vec<&'static CommandSpec>; 256]);
+
+impl Buckets {
+    fn of(specs: impl Iterator<Item = &'static CommandSpec>) -> Buckets {
         let mut buckets = [const { Vec::new() }; 256];
-        for spec in COMMANDS {
+        for spec in specs {
             buckets[bucket_of(spec.name.as_bytes())].push(spec);
         }
-        buckets
-    });
-    let bucket = BUCKETS.get(bucket_of(name))?;
-    bucket
-        .iter()
-        .copied()
-        .find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(name))
+        Buckets(buckets)
+    }
+
+    fn find(&self, name: &[u8]) -> Option<&'static CommandSpec> {
+        let bucket = self.0.get(bucket_of(name))?;
+        bucket
+            .iter()
+            .copied()
+            .find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(name))
+    }
 }
 
 fn bucket_of(name: &[u8]) -> usize {

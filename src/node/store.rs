@@ -385,7 +385,9 @@ impl Store {
                     pure = false;
                     break;
                 }
-                self.note_plan(&inner.keyspace, epoch, command, &plan, now);
+                if self.notices.wanted().is_some() {
+                    self.note_plan(&inner.keyspace, epoch, command, &plan, now);
+                }
                 bytes += plan.reply.bytes();
                 done.push(Executed {
                     reply: plan.reply,
@@ -490,7 +492,7 @@ impl Store {
             depends_on,
         } = plan;
         if effects.is_empty() {
-            self.notices.add(Some(epoch), depends_on, notices);
+            self.add_notices(epoch, depends_on, notices);
             return Ok(Executed {
                 reply,
                 wait: depends_on,
@@ -518,7 +520,7 @@ impl Store {
             .append_unannounced(epoch, now, Kind::Effects, payload)?;
         inner.keyspace.apply(&effects, after.lsn);
         self.appended(inner, after);
-        self.notices.add(Some(epoch), after.lsn, notices);
+        self.add_notices(epoch, after.lsn, notices);
         Ok(Executed {
             reply,
             wait: after.lsn.max(depends_on),
@@ -526,7 +528,16 @@ impl Store {
         })
     }
 
+    /// Hardly ever any.
+    #[inline]
+    fn add_notices(&self, epoch: Epoch, lsn: Lsn, notices: Vec<Notice>) {
+        if !notices.is_empty() {
+            self.notices.add(Some(epoch), lsn, notices);
+        }
+    }
+
     /// The keyspace events of a plan that is not applied yet.
+    #[inline]
     pub(super) fn notices_of(
         &self,
         keyspace: &Keyspace,
