@@ -294,3 +294,50 @@ fn protected_mode_keeps_others_out_until_there_is_a_password() {
     lab.ready();
     assert_eq!(Client::to(SocketAddr::new(own, port)).text("PING"), "+PONG");
 }
+
+#[test]
+fn an_order_reaches_the_primary_behind_a_password_and_is_passed_on_once() {
+    let plan = Plan::pair_with_witness("passed-on");
+    let mut lab = Lab::prepare(plan, |_, text| text);
+    let file = lab.path("password");
+    fs::write(&file, "secret\n").expect("it is ours");
+    for id in lab.cluster.ids() {
+        let config = lab.config_file(id);
+        let mut text = fs::read_to_string(&config).expect("it was just written");
+        let more = format!("\n[auth]\nrequirepass_file = '{}'\n", file.display());
+        text.push_str(&more);
+        fs::write(&config, text).expect("it is ours");
+    }
+    lab.cluster.start_all().expect("they start");
+    let primary = lab.ready();
+    let standby = if primary == 1 { 2 } else { 1 };
+    // As if a node had passed it on that takes the standby for the primary.
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_secs(10)))
+        .http_status_as_error(false)
+        .build()
+        .into();
+    let secret = fs::read_to_string(lab.config_file(standby)).expect("its configuration");
+    let secret = secret
+        .lines()
+        .find_map(|line| line.strip_prefix("secret_file = "))
+        .map(|path| fs::read_to_string(path.trim_matches(['"', '\''])).expect("the secret"));
+    let mut order = agent
+        .post(format!("http://{}/switchover", lab.http_addr(standby)))
+        .header("x-understudy-request", "1")
+        .header("x-understudy-hops", "1");
+    if let Some(secret) = secret {
+        order = order.header("authorization", format!("Bearer {}", secret.trim()));
+    }
+    let answer = order.send_json(serde_json::json!({ "to": null }));
+    assert_eq!(answer.expect("an answer").status().as_u16(), 409);
+    let mut client = Client::to(lab.addr(standby));
+    assert_eq!(client.ask("AUTH secret"), Reply::OK);
+    until("the order's success", || {
+        let reply = client.ask("SENTINEL FAILOVER passed-on");
+        (reply == Reply::OK).then_some(())
+    });
+    until("the standby's reign", || {
+        lab.says_primary(standby).then_some(())
+    });
+}

@@ -65,9 +65,21 @@ impl Client {
 }
 
 impl Clients {
+    /// Lets those who were told to go give back what they have, for a few turns: a thousand clients that ask
+    /// at once would else each be given something before the first of them is gone.
+    pub(super) async fn let_leave(&self, turns: usize) {
+        for _ in 0..turns {
+            if self.leaving.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Lets those go who take most, until the sum is not above `most` any more.
     pub(super) fn make_room(&self, most: usize) {
-        let mut all = self.all();
+        let list = self.list();
+        let mut all: Vec<Arc<Client>> = list.values().cloned().collect();
         all.retain(|client| !client.end.is_cancelled());
         let bytes = |client: &Arc<Client>| client.share.bytes.load(Ordering::Relaxed);
         all.sort_by_key(|client| std::cmp::Reverse(bytes(client)));
@@ -78,6 +90,9 @@ impl Clients {
             }
             let freed = bytes(&client);
             sum -= freed;
+            if !client.evicted.swap(true, Ordering::Relaxed) {
+                self.leaving.fetch_add(1, Ordering::Relaxed);
+            }
             client.end.cancel();
             client.share.set(0);
             tracing::warn!(

@@ -28,6 +28,8 @@ pub(crate) struct Client {
     pub(super) unblock: Unblock,
     pub(super) activity: Activity,
     pub(super) share: Share,
+    /// It was let go for its buffers.
+    pub(super) evicted: AtomicBool,
     /// Commands queued since MULTI; below zero outside of one.
     pub(super) queued: AtomicI64,
     /// Bytes read and not yet understood, and bytes of answers not yet sent.
@@ -223,12 +225,14 @@ impl Client {
 pub(super) struct Clients {
     list: Mutex<BTreeMap<u64, Arc<Client>>>,
     last_id: AtomicU64,
+    /// Those who were let go for their buffers, and still have them.
+    pub(super) leaving: AtomicUsize,
     /// Of all their buffers.
     bytes: Arc<AtomicUsize>,
 }
 
 impl Clients {
-    fn list(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Client>>> {
+    pub(super) fn list(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Client>>> {
         self.list
             .lock()
             .expect("nothing panics while it holds the list of clients")
@@ -291,6 +295,7 @@ impl Clients {
             unblock: Unblock::default(),
             activity: Activity::default(),
             share: Share::of(&self.bytes),
+            evicted: AtomicBool::new(false),
             queued: AtomicI64::new(-1),
             read_bytes: AtomicUsize::new(0),
             held_bytes: AtomicUsize::new(0),
@@ -300,6 +305,9 @@ impl Clients {
     }
 
     pub(super) fn leave(&self, id: u64) {
-        self.list().remove(&id);
+        let left = self.list().remove(&id);
+        if left.is_some_and(|client| client.evicted.load(Ordering::Relaxed)) {
+            self.leaving.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }

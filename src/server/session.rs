@@ -48,6 +48,10 @@ const FREE_BYTES: usize = 64 << 10;
 /// Of a request and of an argument, besides its own bytes.
 const REQUEST_BYTES: usize = 128;
 const ARGUMENT_BYTES: usize = 32;
+/// Bytes of answers behind which what was answered goes out first.
+const TURN_BYTES: usize = 1 << 20;
+/// Turns that are given to clients that have to go, before another is served.
+const MOST_YIELDS: usize = 64;
 /// Commands executed under one lock.
 const BATCH: usize = 512;
 
@@ -379,6 +383,7 @@ impl Session<'_> {
             large |= buffer.len() > LARGE_BUFFER;
             self.parse(&mut parser, &mut buffer);
             self.end_with_reign();
+            self.server.clients.let_leave(MOST_YIELDS).await;
             self.execute();
             if self.todo.is_empty() && self.transaction.is_none() {
                 self.asked_bytes = 0;
@@ -473,10 +478,17 @@ impl Session<'_> {
         let lines = self.lines.as_ref().map_or(0, |lines| lines.bytes());
         let own = buffers + self.asked_bytes + self.hold.bytes() + told + lines;
         let all = self.client.takes(own.saturating_sub(FREE_BYTES));
-        let most = self.server.node.tunables.client_memory.get();
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        if most > 0 && all > most {
+        let most = self.most_memory();
+        if all > most {
             self.server.clients.make_room(most);
+        }
+    }
+
+    /// What all clients' buffers may take.
+    fn most_memory(&self) -> usize {
+        match self.server.node.tunables.client_memory.get() {
+            0 => usize::MAX,
+            most => usize::try_from(most).unwrap_or(usize::MAX),
         }
     }
 
@@ -677,10 +689,11 @@ impl Session<'_> {
 
     /// Executes what can be executed now, in order.
     fn execute(&mut self) {
+        let before = self.hold.bytes();
         while self.awaited.is_none()
             && let Some(front) = self.todo.front()
         {
-            if !self.has_room() {
+            if !self.has_room() || self.hold.bytes() > before + TURN_BYTES {
                 self.stuffed = true;
                 return;
             }
@@ -989,7 +1002,20 @@ impl Session<'_> {
     /// Whether this reply is more than may wait. The connection ends then, as Redis ends one that is behind
     /// its hard limit: an answer that were left out would shift all behind it.
     fn drowns(&mut self, reply: &Reply) -> bool {
-        self.drowned |= self.hold.bytes() + reply.bytes() > MOST_REPLY_BYTES;
+        let bytes = reply.bytes();
+        self.drowned |= self.hold.bytes() + bytes > MOST_REPLY_BYTES;
+        if bytes > TURN_BYTES && !self.drowned {
+            // It counts before it is there. A very long one is not given at the others' cost.
+            let most = self.most_memory();
+            let all = self
+                .client
+                .takes(self.hold.bytes() + self.asked_bytes + bytes);
+            if all > most {
+                self.drowned = bytes > MAX_HELD_BYTES;
+                self.server.clients.make_room(most);
+            }
+            self.drowned |= self.client.end.is_cancelled();
+        }
         self.drowned
     }
 
