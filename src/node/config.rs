@@ -164,6 +164,7 @@ pub struct ServerFile {
     pub slowlog_max_len: Option<u32>,
     pub latency_monitor_threshold: Option<u32>,
     pub notify_keyspace_events: Option<String>,
+    pub timeout: Option<u32>,
 }
 
 /// A span of time: `"100 ms"`, `"1s"`, or a number of milliseconds.
@@ -296,6 +297,8 @@ pub struct Settings {
     /// Milliseconds; 0: nothing is remembered.
     pub latency_monitor_threshold: u32,
     pub notify_keyspace_events: EventClasses,
+    /// Seconds that a client may ask nothing; 0: without end.
+    pub client_timeout: u32,
     pub bootstrap: bool,
     /// Who may do what on the client port.
     pub auth: Auth,
@@ -520,6 +523,7 @@ impl Settings {
             slowlog_max_len: file.server.slowlog_max_len.unwrap_or(128),
             latency_monitor_threshold: file.server.latency_monitor_threshold.unwrap_or(0),
             notify_keyspace_events: event_classes(&file.server)?,
+            client_timeout: file.server.timeout.unwrap_or(0),
             bootstrap: false,
             auth,
             tls,
@@ -604,6 +608,9 @@ impl Settings {
         }
         if self.slowlog_max_len > 100_000 {
             return wrong("server.slowlog_max_len must be at most 100000");
+        }
+        if self.client_timeout > i32::MAX.unsigned_abs() {
+            return wrong("server.timeout must be at most 2147483647 seconds, or 0 for none");
         }
         Ok(())
     }

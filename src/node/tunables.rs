@@ -39,6 +39,8 @@ pub struct Tunables {
     pub slowlog_entries: Tunable,
     /// Milliseconds from which on an event is remembered; 0: none is.
     pub latency_threshold_ms: Tunable,
+    /// Seconds that a client may ask nothing before its connection is closed; 0: without end.
+    pub client_timeout_seconds: Tunable,
 }
 
 impl Tunables {
@@ -50,6 +52,7 @@ impl Tunables {
             slowlog_slower_than_us: Tunable::new(settings.slowlog_log_slower_than),
             slowlog_entries: Tunable::new(i64::from(settings.slowlog_max_len)),
             latency_threshold_ms: Tunable::new(i64::from(settings.latency_monitor_threshold)),
+            client_timeout_seconds: Tunable::new(i64::from(settings.client_timeout)),
         }
     }
 

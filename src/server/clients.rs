@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -135,6 +135,18 @@ impl Client {
         self.kind() == ClientKind::PubSub
     }
 
+    /// Whether it has asked nothing for this long, and waits for nothing: neither for messages nor for an
+    /// answer, as one does that waits for standbys.
+    fn is_idle(&self, most: Duration) -> bool {
+        let facts = self.facts();
+        facts.last.elapsed() > most
+            && !facts.monitors
+            && facts.subscriptions == (0, 0)
+            && facts.shard_subscriptions == 0
+            && !self.unblock.blocked.load(Ordering::Relaxed)
+            && self.held_bytes.load(Ordering::Relaxed) == 0
+    }
+
     /// Whether CLIENT KILL means this one.
     pub(super) fn is_meant(&self, filter: &ClientFilter, asking: u64) -> bool {
         let same = |wanted: &[u8], addr: Option<SocketAddr>| {
@@ -240,6 +252,14 @@ impl Clients {
             if client.id != but && users.contains(&client.facts().user) {
                 client.end.cancel();
             }
+        }
+    }
+
+    /// Ends the connections that nobody has used for so long.
+    pub(super) fn end_idle(&self, most: Duration) {
+        let list = self.list();
+        for client in list.values().filter(|client| client.is_idle(most)) {
+            client.end.cancel();
         }
     }
 

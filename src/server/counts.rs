@@ -90,7 +90,7 @@ impl Counters {
     }
 }
 
-/// Looks once a second how much was done in it.
+/// Looks once a second how much was done in it, and for clients that did nothing for too long.
 pub(super) async fn watch(server: Arc<Server>) {
     let stats = &server.node.stats;
     let mut before = Counts::of(stats);
@@ -107,6 +107,16 @@ pub(super) async fn watch(server: Arc<Server>) {
         counters.commands.store(done.commands, Ordering::Relaxed);
         counters.bytes_in.store(done.net_in, Ordering::Relaxed);
         counters.bytes_out.store(done.net_out, Ordering::Relaxed);
+        end_idle_clients(&server);
+    }
+}
+
+/// `timeout`, which is 0 unless somebody asked for it.
+fn end_idle_clients(server: &Server) {
+    let seconds = server.node.tunables.client_timeout_seconds.get();
+    if seconds > 0 {
+        let most = Duration::from_secs(seconds.unsigned_abs());
+        server.clients.end_idle(most);
     }
 }
 

@@ -96,6 +96,14 @@ static LATENCY_THRESHOLD: Change = Change {
     written: Written::Number,
 };
 
+static TIMEOUT: Change = Change {
+    read: |text| within(text, 0, i32::MAX.into()),
+    set: |server, to| server.node.tunables.client_timeout_seconds.set(to),
+    section: "server",
+    key: "timeout",
+    written: Written::Number,
+};
+
 static NOTIFY: Change = Change {
     read: |text| {
         let classes = EventClasses::parse(text);
@@ -238,6 +246,15 @@ fn latency_threshold(server: &Server) -> String {
     server.node.tunables.latency_threshold_ms.get().to_string()
 }
 
+fn timeout(server: &Server) -> String {
+    server
+        .node
+        .tunables
+        .client_timeout_seconds
+        .get()
+        .to_string()
+}
+
 fn data_dir(server: &Server) -> String {
     server.node.settings.data_dir.display().to_string()
 }
@@ -327,9 +344,10 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     tunable("server.notify_keyspace_events", &NOTIFY, notify),
     tunable("server.slowlog_log_slower_than", &SLOWER_THAN, slower_than),
     tunable("server.slowlog_max_len", &SLOW_ENTRIES, slow_entries),
+    tunable("server.timeout", &TIMEOUT, timeout),
     tunable("slowlog-log-slower-than", &SLOWER_THAN, slower_than),
     tunable("slowlog-max-len", &SLOW_ENTRIES, slow_entries),
-    fixed("timeout", |_| "0".into()),
+    tunable("timeout", &TIMEOUT, timeout),
     fixed("wal.fsync", |server| match server.node.settings.fsync {
         Fsync::Always => "always".into(),
         Fsync::Interval(_) => "interval".into(),
