@@ -25,7 +25,10 @@ const GROUPS: [&str; 8] = [
 
 /// What is to be said of a command that is here.
 const NOTES: [(&str, &str); 16] = [
-    ("debug", "`DEBUG SLEEP` alone, of this connection alone"),
+    (
+        "debug",
+        "`DEBUG ERROR`, and `DEBUG SLEEP` of this connection alone",
+    ),
     ("failover", "a switchover, without loss; see below"),
     ("function|delete", "answers as Redis without functions"),
     ("function|dump", "answers as Redis without functions"),

@@ -172,6 +172,7 @@ fn what_is_not_here_says_what_to_do_instead() {
         ("SCRIPT LOAD x", "not supported"),
         ("FUNCTION LOAD x", "not supported"),
         ("DEBUG JMAP", "Try DEBUG HELP"),
+        ("DEBUG ERROR two\r\nlines", "two  lines"),
         ("DEBUG SLEEP x", "not a valid float"),
         ("CLUSTER INFO", "cluster support disabled"),
     ] {

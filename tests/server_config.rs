@@ -313,3 +313,25 @@ fn info_counts_and_forgets() {
     assert_eq!(sections("INFO"), sections("INFO everything"));
     assert_eq!(sections("INFO default"), sections("INFO all"));
 }
+
+#[test]
+fn timeout_closes_clients_that_ask_nothing_but_no_subscribers() {
+    let (lab, node) = Lab::start(alone());
+    let (mut idle, mut hears) = (Raw::to(lab.addr(node)), Raw::to(lab.addr(node)));
+    let mut busy = Raw::to(lab.addr(node));
+    hears.ask("SUBSCRIBE news");
+    assert_eq!(idle.ask("PING"), Reply::Simple("PONG".into()));
+    assert!(busy.ask("CONFIG SET timeout -1").is_error());
+    assert_eq!(busy.ask("CONFIG SET timeout 1"), Reply::OK);
+    let value = busy.list("CONFIG GET timeout");
+    assert_eq!(value, ["timeout", "1"].map(Reply::text));
+    let ends = std::thread::spawn(move || std::io::Read::read(&mut idle.stream, &mut [0; 1]));
+    common::until("the end of the idle client", || {
+        assert_eq!(busy.ask("PING"), Reply::Simple("PONG".into()));
+        ends.is_finished().then_some(())
+    });
+    let end = ends.join().expect("it does not panic");
+    assert!(matches!(end, Ok(0)), "it was not closed: {end:?}");
+    // The subscriber did as little for longer.
+    assert_eq!(busy.ask("PUBLISH news x"), Reply::Integer(1));
+}

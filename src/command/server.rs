@@ -142,9 +142,17 @@ pub(super) fn parse_debug(_: &'static CommandSpec, args: &[Bytes]) -> Result<Com
             let span = Duration::from_secs_f64(seconds.max(0.0));
             Ok(Command::Session(SessionCommand::Sleep { span }))
         }
+        // Clients' own tests ask for it, to see what they make of an error.
+        [_, what, text] if is_option(what, "ERROR") => {
+            let text = String::from_utf8_lossy(text).replace(['\r', '\n'], " ");
+            fixed(Reply::Error(text.into()))
+        }
         [_, what] if is_option(what, "HELP") => fixed(Reply::Array(
             [
                 "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+                "ERROR <string>",
+                "    Return a Redis protocol error with <string> as message. Useful for clients",
+                "    unit tests to simulate Redis errors.",
                 "SLEEP <seconds>",
                 "    Stop this connection for <seconds>. Decimals allowed.",
                 "HELP",
