@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::args::{arg, is_option, printable, rest};
+use super::args::{arg, is_option, rest, wrong_subcommand};
 use super::{Command, CommandSpec, SessionCommand, parse_integer};
 use crate::resp::Reply;
 
@@ -39,8 +39,6 @@ pub enum AclCommand {
         /// Whom.
         name: Bytes,
     },
-    /// ACL HELP.
-    Help,
     /// ACL LIST.
     List,
     /// ACL LOAD.
@@ -81,22 +79,13 @@ fn acl(command: AclCommand) -> Result<Command, Reply> {
     Ok(Command::Session(SessionCommand::Acl(command)))
 }
 
-/// What a subcommand answers that has too many arguments for its kind.
-fn too_many(args: &[Bytes]) -> Reply {
-    let name = args.get(1).map_or(&b""[..], |name| name);
-    let name = printable(name, 128);
-    let text =
-        format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try ACL HELP.");
-    Reply::Error(text.into())
-}
-
 pub(super) fn parse_cat(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
     match args {
         [_, _] => acl(AclCommand::Cat { category: None }),
         [_, _, category] => acl(AclCommand::Cat {
             category: Some(category.clone()),
         }),
-        _ => Err(too_many(args)),
+        _ => Err(wrong_subcommand(args)),
     }
 }
 
@@ -117,7 +106,7 @@ pub(super) fn parse_genpass(_: &'static CommandSpec, args: &[Bytes]) -> Result<C
     let bits = match args {
         [_, _] => 256,
         [_, _, bits] => parse_integer(bits).ok_or(super::args::NOT_AN_INTEGER)?,
-        _ => return Err(too_many(args)),
+        _ => return Err(wrong_subcommand(args)),
     };
     if !(1..=MOST_PASSWORD_BITS).contains(&bits) {
         return Err(Reply::error(
@@ -132,10 +121,6 @@ pub(super) fn parse_genpass(_: &'static CommandSpec, args: &[Bytes]) -> Result<C
 
 pub(super) fn parse_getuser(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
     acl(AclCommand::GetUser { name: arg(args, 2) })
-}
-
-pub(super) fn parse_help(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {
-    acl(AclCommand::Help)
 }
 
 pub(super) fn parse_list(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {
@@ -156,7 +141,7 @@ pub(super) fn parse_log(_: &'static CommandSpec, args: &[Bytes]) -> Result<Comma
                 most: usize::try_from(most).unwrap_or(0),
             })
         }
-        _ => Err(too_many(args)),
+        _ => Err(wrong_subcommand(args)),
     }
 }
 

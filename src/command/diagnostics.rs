@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::args::{arg, printable, rest};
+use super::args::{arg, rest, wrong_subcommand};
 use super::server::fixed;
 use super::{Command, CommandSpec, SessionCommand, parse_integer};
 use crate::resp::Reply;
@@ -70,13 +70,7 @@ pub(super) fn parse_slowlog_get(_: &'static CommandSpec, args: &[Bytes]) -> Resu
             .ok_or(Reply::error(
                 "ERR count should be greater than or equal to -1",
             ))?,
-        _ => {
-            let name = printable(&arg(args, 1), 128);
-            let text = format!(
-                "ERR unknown subcommand or wrong number of arguments for '{name}'. Try SLOWLOG HELP."
-            );
-            return Err(Reply::Error(text.into()));
-        }
+        _ => return Err(wrong_subcommand(args)),
     };
     slowlog(SlowLogCommand::Get {
         count: usize::try_from(count).ok(),

@@ -8,7 +8,12 @@ use super::{Command, CommandSpec, SessionCommand};
 use crate::resp::Reply;
 
 pub(super) fn parse_help(spec: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {
-    let container = spec.container().unwrap_or_default();
+    let reply = help_of(spec.container().unwrap_or_default());
+    Ok(Command::Session(SessionCommand::Fixed(reply)))
+}
+
+/// What HELP of this container answers.
+pub fn help_of(container: &str) -> Reply {
     let lines = TEXTS.iter().find(|(known, _)| *known == container);
     let lines = lines.map_or(&[][..], |(_, lines)| lines);
     let name = container.to_ascii_uppercase();
@@ -18,14 +23,40 @@ pub(super) fn parse_help(spec: &'static CommandSpec, _: &[Bytes]) -> Result<Comm
     let all = std::iter::once(Reply::Simple(title.into()))
         .chain(texts)
         .chain(last);
-    Ok(Command::Session(SessionCommand::Fixed(Reply::Array(
-        all.collect(),
-    ))))
+    Reply::Array(all.collect())
 }
 
 /// By container, what stands between the title and the line on HELP itself.
 #[rustfmt::skip]
 static TEXTS: &[(&str, &[&str])] = &[
+    ("acl", &[
+        "CAT [<category>]",
+        "    List all commands that belong to <category>, or all command categories",
+        "    when no category is specified.",
+        "DELUSER <username> [<username> ...]",
+        "    Delete a list of users.",
+        "DRYRUN <username> <command> [<arg> ...]",
+        "    Returns whether the user can execute the given command without executing the command.",
+        "GETUSER <username>",
+        "    Get the user's details.",
+        "GENPASS [<bits>]",
+        "    Generate a secure 256-bit user password. The optional `bits` argument can",
+        "    be used to specify a different size.",
+        "LIST",
+        "    Show users details in config file format.",
+        "LOAD",
+        "    Reload users from the ACL file.",
+        "LOG [<count> | RESET]",
+        "    Show the ACL log entries.",
+        "SAVE",
+        "    Save the current config to the ACL file.",
+        "SETUSER <username> <attribute> [<attribute> ...]",
+        "    Create or modify a user with the specified attributes.",
+        "USERS",
+        "    List all the registered usernames.",
+        "WHOAMI",
+        "    Return the current connection username.",
+    ]),
     ("client", &[
         "CACHING (YES|NO)",
         "    Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
@@ -113,6 +144,13 @@ static TEXTS: &[(&str, &[&str])] = &[
         "REWRITE",
         "    Rewrite the configuration file.",
     ]),
+    ("debug", &[
+        "ERROR <string>",
+        "    Return a Redis protocol error with <string> as message. Useful for clients",
+        "    unit tests to simulate Redis errors.",
+        "SLEEP <seconds>",
+        "    Stop this connection for <seconds>. Decimals allowed.",
+    ]),
     ("function", &[
         "DELETE <LIBRARY NAME>",
         "    Delete the given library.",
@@ -171,6 +209,20 @@ static TEXTS: &[(&str, &[&str])] = &[
         "    Return memory in bytes used by <key> and its value. Nested values are",
         "    sampled up to <count> times (default: 5, 0 means sample all).",
     ]),
+    ("object", &[
+        "ENCODING <key>",
+        "    Return the kind of internal representation used in order to store the value",
+        "    associated with a <key>.",
+        "FREQ <key>",
+        "    Return the access frequency index of the <key>. The returned integer is",
+        "    proportional to the logarithm of the recent access frequency of the key.",
+        "IDLETIME <key>",
+        "    Return the idle time of the <key>, that is the approximated number of",
+        "    seconds elapsed since the last access to the key.",
+        "REFCOUNT <key>",
+        "    Return the number of references of the value associated with the specified",
+        "    <key>.",
+    ]),
     ("pubsub", &[
         "CHANNELS [<pattern>]",
         "    Return the currently active channels matching a <pattern> (default: '*').",
@@ -197,14 +249,25 @@ static TEXTS: &[(&str, &[&str])] = &[
         "    Kill the currently executing Lua script.",
     ]),
     ("sentinel", &[
+        "CKQUORUM <master-name>",
+        "    Check if the current Sentinel configuration is able to reach the quorum",
+        "    needed to failover a master and the majority needed to authorize the",
+        "    failover.",
         "GET-MASTER-ADDR-BY-NAME <master-name>",
         "    Return the ip and port number of the master with that name.",
+        "FAILOVER <master-name>",
+        "    Hand over to the best replica, as the command switchover does.",
+        "IS-MASTER-DOWN-BY-ADDR <ip> <port> <current-epoch> <runid>",
+        "    Check if the master specified by ip:port is down from current Sentinel's",
+        "    point of view.",
         "MASTER <master-name>",
         "    Show the state and info of the specified master.",
         "MASTERS",
         "    Show a list of monitored masters and their state.",
         "MYID",
         "    Return the ID of the Sentinel instance.",
+        "PENDING-SCRIPTS",
+        "    Get pending scripts information.",
         "REPLICAS <master-name>",
         "    Show a list of replicas for this master and their state.",
         "SENTINELS <master-name>",

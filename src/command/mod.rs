@@ -51,6 +51,7 @@ pub use dump::RestoreCommand;
 pub use expire::{ExpireCommand, ExpireCondition, TtlForm};
 pub use generic::{CopyCommand, RenameCommand, ScanCommand};
 pub use glob::glob_matches;
+pub use help::help_of;
 pub use long_double::LongDouble;
 pub use object::ObjectQuestion;
 pub use pubsub::PubSubQuery;
@@ -142,8 +143,7 @@ pub enum NoRow {
 /// The row that a request is for, the subcommand's where there is one, once the number of its
 /// arguments is right.
 pub fn row_of(args: &[Bytes]) -> Result<&'static CommandSpec, NoRow> {
-    let spec = args.first().and_then(|name| lookup(name));
-    let spec = spec.filter(|spec| spec.container().is_none());
+    let spec = args.first().and_then(|name| lookup_command(name));
     let spec = spec.ok_or(NoRow::Unknown)?;
     let container = spec.subcommands().next().is_some();
     let row = match container && args.len() > 1 {

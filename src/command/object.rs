@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::args::{SYNTAX_ERROR, arg, integer, is_option, keys};
-use super::{Command, CommandSpec, KeyCommand, SessionCommand};
+use super::{Command, CommandSpec, KeyCommand};
 use crate::resp::Reply;
 
 /// What OBJECT asks of a key.
@@ -18,24 +18,6 @@ pub enum ObjectQuestion {
     /// REFCOUNT.
     ReferenceCount,
 }
-
-const OBJECT_HELP: [&str; 15] = [
-    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "ENCODING <key>",
-    "    Return the kind of internal representation used in order to store the value",
-    "    associated with a <key>.",
-    "FREQ <key>",
-    "    Return the access frequency index of the <key>. The returned integer is",
-    "    proportional to the logarithm of the recent access frequency of the key.",
-    "IDLETIME <key>",
-    "    Return the idle time of the <key>, that is the approximated number of",
-    "    seconds elapsed since the last access to the key.",
-    "REFCOUNT <key>",
-    "    Return the number of references of the value associated with the specified",
-    "    <key>.",
-    "HELP",
-    "    Prints this help.",
-];
 
 fn question(args: &[Bytes], question: ObjectQuestion) -> Result<Command, Reply> {
     keys(KeyCommand::Object {
@@ -58,10 +40,6 @@ pub(super) fn parse_idletime(_: &'static CommandSpec, args: &[Bytes]) -> Result<
 
 pub(super) fn parse_refcount(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
     question(args, ObjectQuestion::ReferenceCount)
-}
-
-pub(super) fn parse_object_help(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {
-    Ok(Command::Session(SessionCommand::Help(&OBJECT_HELP)))
 }
 
 pub(super) fn parse_usage(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::args::{arg, printable, rest};
+use super::args::{arg, rest, wrong_subcommand};
 use super::{Command, CommandSpec, SessionCommand};
 use crate::resp::Reply;
 
@@ -92,11 +92,7 @@ fn query(query: PubSubQuery) -> Result<Command, Reply> {
 
 fn channels(shard: bool, args: &[Bytes]) -> Result<Command, Reply> {
     if args.len() > 3 {
-        let name = printable(&arg(args, 1), 128);
-        let text = format!(
-            "ERR unknown subcommand or wrong number of arguments for '{name}'. Try PUBSUB HELP."
-        );
-        return Err(Reply::Error(text.into()));
+        return Err(wrong_subcommand(args));
     }
     let pattern = args.get(2).cloned();
     query(PubSubQuery::Channels { shard, pattern })

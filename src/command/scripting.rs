@@ -3,21 +3,13 @@
 
 use bytes::Bytes;
 
-use super::args::{is_option, printable};
+use super::args::{is_option, printable, wrong_subcommand};
 use super::server::fixed;
 use super::{Command, CommandSpec};
 use crate::resp::Reply;
 
 /// FUNCTION DUMP of no functions: the version of the format and a checksum, nothing else.
 const NO_FUNCTIONS: &[u8] = b"\x0a\x00\x5d\x9b\x5c\x40\x0f\x7f\xa2\xda";
-
-/// The error of a container's subcommand that was given too much.
-fn too_many(subcommand: &str, container: &str) -> Reply {
-    let text = format!(
-        "ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {container} HELP."
-    );
-    Reply::Error(text.into())
-}
 
 fn is_flush_mode(arg: &[u8]) -> bool {
     is_option(arg, "SYNC") || is_option(arg, "ASYNC")
@@ -58,13 +50,8 @@ pub(super) fn parse_function_flush(
         [_] => Err(Reply::error(
             "ERR FUNCTION FLUSH only supports SYNC|ASYNC option",
         )),
-        _ => Err(too_many(&name_of(args), "FUNCTION")),
+        _ => Err(wrong_subcommand(args)),
     }
-}
-
-fn name_of(args: &[Bytes]) -> String {
-    args.get(1)
-        .map_or(String::new(), |name| printable(name, 128))
 }
 
 pub(super) fn parse_function_list(

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::args::{SYNTAX_ERROR, database, integer, is_option, printable};
+use super::args::{SYNTAX_ERROR, database, integer, is_option, printable, wrong_subcommand};
+use super::help::help_of;
 use super::{Command, CommandSpec, SessionCommand, parse_integer};
 use crate::resp::Reply;
 
@@ -147,29 +148,8 @@ pub(super) fn parse_debug(_: &'static CommandSpec, args: &[Bytes]) -> Result<Com
             let text = String::from_utf8_lossy(text).replace(['\r', '\n'], " ");
             fixed(Reply::Error(text.into()))
         }
-        [_, what] if is_option(what, "HELP") => fixed(Reply::Array(
-            [
-                "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-                "ERROR <string>",
-                "    Return a Redis protocol error with <string> as message. Useful for clients",
-                "    unit tests to simulate Redis errors.",
-                "SLEEP <seconds>",
-                "    Stop this connection for <seconds>. Decimals allowed.",
-                "HELP",
-                "    Prints this help.",
-            ]
-            .map(|line| Reply::Simple(line.into()))
-            .to_vec(),
-        )),
-        _ => {
-            let what = args
-                .get(1)
-                .map_or(String::new(), |what| printable(what, 128));
-            let text = format!(
-                "ERR unknown subcommand or wrong number of arguments for '{what}'. Try DEBUG HELP."
-            );
-            Err(Reply::Error(text.into()))
-        }
+        [_, what] if is_option(what, "HELP") => fixed(help_of("debug")),
+        _ => Err(wrong_subcommand(args)),
     }
 }
 

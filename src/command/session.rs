@@ -137,8 +137,6 @@ pub enum SessionCommand {
     Transaction(TransactionCommand),
     /// TIME.
     Time,
-    /// HELP of a container.
-    Help(&'static [&'static str]),
     /// An HTTP request on the client port: close the connection without an answer.
     CrossProtocol,
 }

@@ -182,7 +182,7 @@ static COMMANDS: &[CommandSpec] = &[
         keys: (0, 0, 0), key_flags: "",
         categories: "@slow", tips: "",
         group: "server", since: "6.0.0", summary: "Show helpful text about the different subcommands",
-        parse: acl::parse_help,
+        parse: help::parse_help,
     },
     CommandSpec {
         name: "acl|list", arity: 2, flags: "admin noscript loading stale",
@@ -987,7 +987,7 @@ static COMMANDS: &[CommandSpec] = &[
         keys: (0, 0, 0), key_flags: "",
         categories: "@keyspace @slow", tips: "",
         group: "generic", since: "6.2.0", summary: "Show helpful text about the different subcommands",
-        parse: object::parse_object_help,
+        parse: help::parse_help,
     },
     CommandSpec {
         name: "object|idletime", arity: 3, flags: "readonly",

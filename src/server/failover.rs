@@ -6,12 +6,9 @@
 use super::Server;
 use super::sentinel::host_port;
 use crate::command::{FailoverCommand, FailoverTarget};
-use crate::replica::Input;
+use crate::replica::{HANDOVER_PATIENCE, Input};
 use crate::resp::Reply;
 use crate::units::NodeId;
-
-/// After this long the takeover machine calls a switchover off by itself.
-const PATIENCE_MS: u64 = 5000;
 
 /// Begins it, or says why not; the checks stand in the order of Redis.
 pub(super) fn answer(server: &Server, command: &FailoverCommand) -> Reply {
@@ -43,7 +40,7 @@ pub(super) fn answer(server: &Server, command: &FailoverCommand) -> Reply {
              `understudy promote --force` where the primary is gone",
         );
     }
-    if timeout_ms.is_some_and(|ms| ms < PATIENCE_MS) {
+    if timeout_ms.is_some_and(|ms| ms < HANDOVER_PATIENCE.as_ms()) {
         return Reply::error(
             "ERR a switchover that does not end is called off after 5000 ms; say TIMEOUT 5000 or \
              more, or none",

@@ -124,10 +124,6 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: SessionCommand) -> Re
             let (seconds, micros) = (now / 1000, now % 1000 * 1000);
             Reply::Array(vec![bulk(seconds), bulk(micros)])
         }
-        SessionCommand::Help(lines) => {
-            let lines = lines.iter().map(|line| Reply::Simple((*line).into()));
-            Reply::Array(lines.collect())
-        }
         // UNWATCH in a transaction, which ends watching anyway.
         SessionCommand::Transaction(_) => Reply::OK,
         SessionCommand::Quit

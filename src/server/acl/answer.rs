@@ -21,38 +21,6 @@ const NO_FILE: Reply = Reply::error(
      configuration, and then issue ACL SAVE in order to keep the users that ACL SETUSER made.",
 );
 
-const HELP: [&str; 29] = [
-    "ACL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "CAT [<category>]",
-    "    List all commands that belong to <category>, or all command categories",
-    "    when no category is specified.",
-    "DELUSER <username> [<username> ...]",
-    "    Delete a list of users.",
-    "DRYRUN <username> <command> [<arg> ...]",
-    "    Returns whether the user can execute the given command without executing the command.",
-    "GETUSER <username>",
-    "    Get the user's details.",
-    "GENPASS [<bits>]",
-    "    Generate a secure 256-bit user password. The optional `bits` argument can",
-    "    be used to specify a different size.",
-    "LIST",
-    "    Show users details in config file format.",
-    "LOAD",
-    "    Reload users from the ACL file.",
-    "LOG [<count> | RESET]",
-    "    Show the ACL log entries.",
-    "SAVE",
-    "    Save the current config to the ACL file.",
-    "SETUSER <username> <attribute> [<attribute> ...]",
-    "    Create or modify a user with the specified attributes.",
-    "USERS",
-    "    List all the registered usernames.",
-    "WHOAMI",
-    "    Return the current connection username.",
-    "HELP",
-    "    Prints this help.",
-];
-
 /// The one reply to an ACL command.
 pub(in crate::server) fn answer(session: &mut Session<'_>, command: AclCommand) -> Reply {
     let server = session.server;
@@ -73,7 +41,6 @@ pub(in crate::server) fn answer(session: &mut Session<'_>, command: AclCommand) 
         AclCommand::DryRun { user, request } => acl.dry_run(&user, &request),
         AclCommand::GenPass { digits } => generate(digits, || server.node.host.draw()),
         AclCommand::GetUser { name } => acl.user(&name).map_or(Reply::Null, |user| details(&user)),
-        AclCommand::Help => Reply::Array(HELP.map(|line| Reply::Simple(line.into())).into()),
         AclCommand::List => {
             let users = acl.users();
             Reply::Array(

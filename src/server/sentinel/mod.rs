@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::Server;
 use super::session_commands::bulk;
 use super::transaction::NOT_HERE;
-use crate::command::SentinelCommand;
+use crate::command::{SentinelCommand, help_of};
 use crate::node::{MemberSettings, Node, Outlook};
 use crate::resp::Reply;
 use crate::units::NodeId;
@@ -27,34 +27,6 @@ const UNKNOWN: Reply = Reply::error("ERR No such master with that name");
 /// What Sentinels of old said when they had just started.
 const NO_IDEA: Reply =
     Reply::error("IDONTKNOW this node knows of no primary yet; ask another node, or again");
-
-const HELP: [&str; 25] = [
-    "SENTINEL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "CKQUORUM <master-name>",
-    "    Check if the current Sentinel configuration is able to reach the quorum",
-    "    needed to failover a master and the majority needed to authorize the",
-    "    failover.",
-    "GET-MASTER-ADDR-BY-NAME <master-name>",
-    "    Return the ip and port number of the master with that name.",
-    "FAILOVER <master-name>",
-    "    Hand over to the best replica, as the command switchover does.",
-    "IS-MASTER-DOWN-BY-ADDR <ip> <port> <current-epoch> <runid>",
-    "    Check if the master specified by ip:port is down from current Sentinel's",
-    "    point of view.",
-    "MASTER <master-name>",
-    "    Show the state and info of the specified master.",
-    "MASTERS",
-    "    Show a list of monitored masters and their state.",
-    "MYID",
-    "    Return the ID of the Sentinel instance.",
-    "PENDING-SCRIPTS",
-    "    Get pending scripts information.",
-    "REPLICAS <master-name>",
-    "    Show a list of replicas for this master and their state.",
-    "SENTINELS <master-name>",
-    "    Show a list of Sentinel instances for this master and their state.",
-    "HELP",
-];
 
 /// Host and port of an address.
 pub(super) fn host_port(addr: &str) -> (String, String) {
@@ -92,7 +64,7 @@ pub(super) fn answer(server: &Server, command: &SentinelCommand) -> Reply {
         SentinelCommand::CkQuorum { .. } => UNKNOWN,
         SentinelCommand::IsMasterDownByAddr { host, port } => is_down(node, host, *port),
         SentinelCommand::PendingScripts => Reply::Array(Vec::new()),
-        SentinelCommand::Help => help(),
+        SentinelCommand::Help => help_of("sentinel"),
         SentinelCommand::MyId => bulk(run_id(node, node.id())),
         SentinelCommand::Ping => Reply::Simple("PONG".into()),
         // It may have to wait for another node: the session orders it.
@@ -175,9 +147,4 @@ fn is_down(node: &Node, host: &Bytes, port: i64) -> Reply {
         Reply::text("*"),
         Reply::Integer(0),
     ])
-}
-
-fn help() -> Reply {
-    let lines = HELP.into_iter().chain(["    Prints this help."]);
-    Reply::Array(lines.map(|line| Reply::Simple(line.into())).collect())
 }
