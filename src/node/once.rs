@@ -126,13 +126,7 @@ impl Store {
         self.track(&mut inner, now);
         let before = inner.applied.lsn;
         let result = self.once(&mut inner, epoch, limit, (request, memory), command, now);
-        let after = inner.applied.lsn;
-        let flushed = inner.keyspace.take_flushed();
-        drop(inner);
-        drop(flushed);
-        if after > before {
-            self.appended.notify_one();
-        }
+        let after = self.unlock(inner, before);
         Ok(Once {
             executed: result?,
             written_by: after,

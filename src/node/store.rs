@@ -428,6 +428,12 @@ impl Store {
                 }
             }
         }
+        self.unlock(inner, before);
+        result
+    }
+
+    /// Lets the keyspace go; what was appended since `before` is to be announced. The last record.
+    pub(super) fn unlock(&self, mut inner: RwLockWriteGuard<'_, Inner>, before: Lsn) -> Lsn {
         let after = inner.applied.lsn;
         // What a FLUSHALL emptied is freed without the lock.
         let flushed = inner.keyspace.take_flushed();
@@ -436,7 +442,7 @@ impl Store {
         if after > before {
             self.appended.notify_one();
         }
-        result
+        after
     }
 
     pub(super) fn execute_one(

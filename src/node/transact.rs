@@ -176,11 +176,7 @@ impl Store {
         };
         self.execute_one(&mut inner, epoch, limit, true, &keys_there, now)?;
         watched.add(&mut inner.keyspace, keys);
-        let wrote = inner.applied.lsn > before;
-        drop(inner);
-        if wrote {
-            self.appended.notify_one();
-        }
+        self.unlock(inner, before);
         Ok(())
     }
 
@@ -311,11 +307,7 @@ impl Store {
                 return Err(refused);
             }
         }
-        // What a FLUSHALL emptied is freed without the lock.
-        let flushed = inner.keyspace.take_flushed();
-        drop(inner);
-        drop(flushed);
-        self.appended.notify_one();
+        self.unlock(inner, draft.before);
         Ok(Transacted {
             outcome: Outcome::Done(replies),
             wait: wait.max(draft.next),

@@ -6,6 +6,7 @@
 //! under a live lease (R17, R18, R32). What a client sends is bounded before it is kept.
 
 pub(crate) mod acl;
+mod ask;
 mod client_commands;
 mod client_memory;
 mod clients;

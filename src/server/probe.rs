@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
 use super::Server;
+use super::ask::ask;
 use crate::replica::Input;
-use crate::resp::{Reply, ReplyLimits, ReplyParser, encode_request};
+use crate::resp::Reply;
 
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -46,21 +46,9 @@ pub async fn probe(server: Arc<Server>) {
 
 async fn ping(server: &Server) -> std::io::Result<()> {
     let mut stream = connect(server).await?;
-    let mut request = BytesMut::new();
-    encode_request(&[b"PING"], &mut request);
-    stream.write_all(&request).await?;
-    let mut buffer = BytesMut::new();
-    let mut parser = ReplyParser::new(ReplyLimits::default());
-    loop {
-        match parser.parse(&mut buffer) {
-            Ok(Some(Reply::Simple(text))) if text == "PONG" => return Ok(()),
-            Ok(Some(other)) => return Err(std::io::Error::other(format!("{other:?}"))),
-            Ok(None) => {}
-            Err(error) => return Err(std::io::Error::other(error.to_string())),
-        }
-        if stream.read_buf(&mut buffer).await? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
+    match ask(&mut stream, &mut BytesMut::new(), &[b"PING"]).await? {
+        Reply::Simple(text) if text == "PONG" => Ok(()),
+        other => Err(std::io::Error::other(format!("{other:?}"))),
     }
 }
 

@@ -8,15 +8,15 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use super::super::ask::ask;
 use super::super::{Server, order};
 use super::{NO_IDEA, UNKNOWN, host_port, is_name};
 use crate::node::{Node, NodeEvent};
 use crate::replica::Input;
-use crate::resp::{Reply, ReplyLimits, ReplyParser, encode_request};
+use crate::resp::Reply;
 
 const IN_PROGRESS: Reply = Reply::error("INPROG Failover already in progress");
 const NO_REPLICA: Reply = Reply::error("NOGOODSLAVE No suitable replica to promote");
@@ -138,25 +138,4 @@ async fn pass_on(addr: &str, name: &Bytes) -> std::io::Result<Reply> {
         return Ok(IN_PROGRESS);
     }
     ask(&mut stream, &mut buffer, &[b"SENTINEL", b"FAILOVER", name]).await
-}
-
-async fn ask(
-    stream: &mut TcpStream,
-    buffer: &mut BytesMut,
-    words: &[&[u8]],
-) -> std::io::Result<Reply> {
-    let mut request = BytesMut::new();
-    encode_request(words, &mut request);
-    stream.write_all(&request).await?;
-    let mut parser = ReplyParser::new(ReplyLimits::default());
-    loop {
-        match parser.parse(buffer) {
-            Ok(Some(reply)) => return Ok(reply),
-            Ok(None) => {}
-            Err(error) => return Err(std::io::Error::other(error.to_string())),
-        }
-        if stream.read_buf(buffer).await? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-    }
 }
