@@ -6,68 +6,12 @@ mod common;
 mod reference;
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::Lab;
-use reference::{Random, Redis, ask, encoded, from_environment};
-use understudy::cli::local_cluster::Plan;
-use understudy::resp::{Reply, ReplyParser};
-
-fn alone() -> Plan {
-    Plan {
-        data_nodes: 1,
-        ..Plan::three_data_nodes("alone")
-    }
-}
-
-struct Client {
-    stream: TcpStream,
-    parser: ReplyParser,
-}
-
-impl Client {
-    fn over(stream: TcpStream) -> Client {
-        stream.set_nodelay(true).expect("no delay");
-        let patience = Some(Duration::from_secs(10));
-        stream.set_read_timeout(patience).expect("a read timeout");
-        Client {
-            stream,
-            parser: ReplyParser::default(),
-        }
-    }
-
-    fn to(addr: SocketAddr) -> Client {
-        Client::over(TcpStream::connect(addr).expect("the node listens"))
-    }
-
-    fn send(&mut self, words: &[&str]) -> Reply {
-        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-        ask(&mut self.stream, &mut self.parser, &words)
-    }
-
-    fn text(&mut self, line: &str) -> String {
-        let words: Vec<&str> = line.split(' ').collect();
-        let bytes = encoded(&self.send(&words));
-        let text = String::from_utf8_lossy(&bytes).replace("\r\n", " ");
-        text.trim_end().to_string()
-    }
-
-    fn ok(&mut self, line: &str) {
-        assert_eq!(self.text(line), "+OK", "{line}");
-    }
-
-    /// Whether the other side has ended the connection.
-    fn is_closed(&mut self) -> bool {
-        use std::io::Read as _;
-        let mut byte = [0];
-        match self.stream.read(&mut byte) {
-            Ok(read) => read == 0,
-            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
-        }
-    }
-}
+use common::{Lab, alone};
+use reference::{Client, Random, Redis, encoded, from_environment};
+use understudy::resp::Reply;
 
 /// Rules about single commands come out of Redis in the order of a hash table: the words of each text
 /// are compared in order of the alphabet.

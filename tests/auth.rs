@@ -5,22 +5,15 @@ mod reference;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use common::{Lab, until};
-use reference::{Redis, ask, encoded};
+use common::{Lab, alone, until};
+use reference::{Client, Redis, ask, encoded};
 use understudy::cli::local_cluster::Plan;
-use understudy::resp::{Reply, ReplyParser, encode_request};
-
-fn alone() -> Plan {
-    Plan {
-        data_nodes: 1,
-        ..Plan::three_data_nodes("alone")
-    }
-}
+use understudy::resp::{Reply, encode_request};
 
 /// A node with a file beside it, named in `[auth]`.
 fn with_file(key: &str, content: &str) -> (Lab, u32, PathBuf) {
@@ -36,53 +29,14 @@ fn with_file(key: &str, content: &str) -> (Lab, u32, PathBuf) {
     (lab, node, file)
 }
 
-struct Client {
-    stream: TcpStream,
-    parser: ReplyParser,
-}
-
-impl Client {
-    fn over(stream: TcpStream) -> Client {
-        stream.set_nodelay(true).expect("no delay");
-        let patience = Some(Duration::from_secs(10));
-        stream.set_read_timeout(patience).expect("a read timeout");
-        Client {
-            stream,
-            parser: ReplyParser::default(),
-        }
+/// Everything up to the end of the connection, which a reset is, too.
+fn rest_of(client: &mut Client) -> String {
+    let mut rest = Vec::new();
+    let ended = client.stream.read_to_end(&mut rest);
+    if let Err(error) = ended {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
     }
-
-    fn to(addr: SocketAddr) -> Client {
-        Client::over(TcpStream::connect(addr).expect("the node listens"))
-    }
-
-    fn ask(&mut self, line: &str) -> Reply {
-        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        ask(&mut self.stream, &mut self.parser, &words)
-    }
-
-    /// As RESP2 has it, on one line.
-    fn text(&mut self, line: &str) -> String {
-        let bytes = encoded(&self.ask(line));
-        String::from_utf8_lossy(&bytes)
-            .replace("\r\n", " ")
-            .trim_end()
-            .to_string()
-    }
-
-    fn ok(&mut self, line: &str) {
-        assert_eq!(self.text(line), "+OK", "{line}");
-    }
-
-    /// Everything up to the end of the connection, which a reset is, too.
-    fn rest(&mut self) -> String {
-        let mut rest = Vec::new();
-        let ended = self.stream.read_to_end(&mut rest);
-        if let Err(error) = ended {
-            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
-        }
-        String::from_utf8_lossy(&rest).into_owned()
-    }
+    String::from_utf8_lossy(&rest).into_owned()
 }
 
 #[test]
@@ -160,7 +114,7 @@ fn a_password_is_asked_for_as_in_redis() {
     }
     let [theirs, ours] = both.each_mut().map(|client| {
         client.stream.write_all(&pipeline).expect("it reads");
-        client.rest()
+        rest_of(client)
     });
     assert_eq!(theirs, ours);
     assert!(
@@ -175,7 +129,7 @@ fn a_password_is_asked_for_as_in_redis() {
         let mut both = [Client::over(redis.connect()), Client::to(lab.addr(node))];
         let [theirs, ours] = both.each_mut().map(|client| {
             client.stream.write_all(stranger).expect("it reads");
-            client.rest()
+            rest_of(client)
         });
         assert_eq!(theirs, ours, "{stranger:?}");
     }
@@ -258,7 +212,7 @@ fn protected_mode_keeps_others_out_until_there_is_a_password() {
     let node = lab.ready();
     let outside = SocketAddr::new(own, port);
     let mut stranger = Client::to(outside);
-    let said = stranger.rest();
+    let said = rest_of(&mut stranger);
     assert!(
         said.starts_with("-DENIED understudy is running in protected mode"),
         "{said}"
@@ -276,7 +230,7 @@ fn protected_mode_keeps_others_out_until_there_is_a_password() {
     known.ok("AUTH p");
     assert_eq!(known.text("GET a"), "$1 1");
     inside.ok("ACL SETUSER default nopass");
-    assert!(Client::to(outside).rest().starts_with("-DENIED"));
+    assert!(rest_of(&mut Client::to(outside)).starts_with("-DENIED"));
     assert_eq!(known.text("GET a"), "$1 1", "it came in by a password");
     drop(lab);
 

@@ -4,49 +4,14 @@
 mod common;
 mod reference;
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use common::{Lab, PATIENCE, connect, until};
+use common::{Lab, alone, connect, until};
 use redis::cmd;
-use reference::{Redis, ask, encoded};
+use reference::{Client, Redis, answers_as};
 use understudy::cli::local_cluster::Plan;
-use understudy::resp::{Reply, ReplyParser};
-
-fn alone() -> Plan {
-    Plan {
-        data_nodes: 1,
-        ..Plan::three_data_nodes("server-commands")
-    }
-}
-
-/// One raw connection.
-struct Raw {
-    stream: TcpStream,
-    parser: ReplyParser,
-}
-
-impl Raw {
-    fn to(addr: SocketAddr) -> Raw {
-        let stream = TcpStream::connect(addr).expect("the node listens");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a read timeout");
-        Raw::on(stream)
-    }
-
-    fn on(stream: TcpStream) -> Raw {
-        Raw {
-            stream,
-            parser: ReplyParser::default(),
-        }
-    }
-
-    fn ask(&mut self, request: &str) -> Reply {
-        let words: Vec<&[u8]> = request.split(' ').map(str::as_bytes).collect();
-        ask(&mut self.stream, &mut self.parser, &words)
-    }
-}
+use understudy::resp::Reply;
 
 const SAME: &[&str] = &[
     "SPUBLISH a b",
@@ -158,18 +123,13 @@ fn the_server_answers_as_redis_does() {
         return;
     };
     let (lab, node) = Lab::start(alone());
-    let mut theirs = Raw::on(redis.connect());
-    let mut ours = Raw::to(lab.addr(node));
-    for request in SAME {
-        let (wanted, got) = (theirs.ask(request), ours.ask(request));
-        assert_eq!(encoded(&got), encoded(&wanted), "{request}");
-    }
+    answers_as(&redis, lab.addr(node), SAME);
 }
 
 #[test]
 fn what_is_not_here_says_what_to_do_instead() {
     let (lab, node) = Lab::start(alone());
-    let mut client = Raw::to(lab.addr(node));
+    let mut client = Client::to(lab.addr(node));
     for (request, wanted) in [
         ("REPLICAOF NO ONE", "understudy switchover"),
         ("SLAVEOF a 1", "understudy promote"),
@@ -202,7 +162,7 @@ fn what_is_not_here_says_what_to_do_instead() {
 #[test]
 fn a_shard_message_reaches_those_who_asked_for_it() {
     let (lab, node) = Lab::start(alone());
-    let (mut hears, mut says) = (Raw::to(lab.addr(node)), Raw::to(lab.addr(node)));
+    let (mut hears, mut says) = (Client::to(lab.addr(node)), Client::to(lab.addr(node)));
     hears.ask("SSUBSCRIBE news");
     assert_eq!(says.ask("PUBLISH news plain"), Reply::Integer(0));
     assert_eq!(says.ask("SPUBLISH news shard"), Reply::Integer(1));
@@ -224,7 +184,7 @@ fn a_shard_message_reaches_those_who_asked_for_it() {
 #[test]
 fn a_sleeping_connection_stops_no_other() {
     let (lab, node) = Lab::start(alone());
-    let (mut sleeps, mut other) = (Raw::to(lab.addr(node)), Raw::to(lab.addr(node)));
+    let (mut sleeps, mut other) = (Client::to(lab.addr(node)), Client::to(lab.addr(node)));
     let began = Instant::now();
     let asleep = std::thread::spawn(move || (sleeps.ask("DEBUG SLEEP 1.5"), began.elapsed()));
     while began.elapsed() < Duration::from_millis(300) {
@@ -290,7 +250,7 @@ fn failover_hands_over_without_loss() {
 #[test]
 fn shutdown_hands_over_and_ends_the_node() {
     let (mut lab, first) = Lab::start(Plan::three_data_nodes("shutdown"));
-    let mut client = Raw::to(lab.addr(first));
+    let mut client = Client::to(lab.addr(first));
     assert_eq!(client.ask("SET k v"), Reply::OK);
     let mut out = bytes::BytesMut::new();
     understudy::resp::encode_request(&[b"SHUTDOWN", b"NOSAVE"], &mut out);
@@ -314,9 +274,9 @@ fn shutdown_hands_over_and_ends_the_node() {
 #[test]
 fn who_subscribes_late_is_not_taken_for_slow() {
     let (lab, node) = Lab::start(alone());
-    let mut late = Raw::to(lab.addr(node));
+    let mut late = Client::to(lab.addr(node));
     assert_eq!(late.ask("PING"), Reply::Simple("PONG".into()));
-    let (mut hears, mut says) = (Raw::to(lab.addr(node)), Raw::to(lab.addr(node)));
+    let (mut hears, mut says) = (Client::to(lab.addr(node)), Client::to(lab.addr(node)));
     hears.ask("SUBSCRIBE news");
     // Once more than a subscriber may be behind, all of it before the late one asks for any.
     for _ in 0..1500 {

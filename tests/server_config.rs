@@ -3,52 +3,21 @@
 mod common;
 mod reference;
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
-use common::{Lab, PATIENCE};
-use reference::{Redis, ask, encoded};
-use understudy::cli::local_cluster::Plan;
-use understudy::resp::{Reply, ReplyParser};
+use common::{Lab, alone};
+use reference::{Client, Redis, answers_as};
+use understudy::resp::Reply;
 
-fn alone() -> Plan {
-    Plan {
-        data_nodes: 1,
-        ..Plan::three_data_nodes("server-config")
-    }
-}
-
-struct Raw {
-    stream: TcpStream,
-    parser: ReplyParser,
-}
+struct Raw(Client);
 
 impl Raw {
     fn to(addr: SocketAddr) -> Raw {
-        let stream = TcpStream::connect(addr).expect("the node listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        Raw::on(stream)
+        Raw(Client::to(addr))
     }
 
-    fn on(stream: TcpStream) -> Raw {
-        Raw {
-            stream,
-            parser: ReplyParser::default(),
-        }
-    }
-
-    /// A word `''` is empty.
     fn ask(&mut self, request: &str) -> Reply {
-        let words = request.split(' ');
-        let words: Vec<&[u8]> = words
-            .map(|word| {
-                if word == "''" {
-                    &b""[..]
-                } else {
-                    word.as_bytes()
-                }
-            })
-            .collect();
-        ask(&mut self.stream, &mut self.parser, &words)
+        self.0.ask(request)
     }
 
     fn text(&mut self, request: &str) -> String {
@@ -137,12 +106,7 @@ fn the_server_answers_as_redis_does() {
         return;
     };
     let (lab, node) = Lab::start(alone());
-    let mut theirs = Raw::on(redis.connect());
-    let mut ours = Raw::to(lab.addr(node));
-    for request in SAME {
-        let (wanted, got) = (theirs.ask(request), ours.ask(request));
-        assert_eq!(encoded(&got), encoded(&wanted), "{request}");
-    }
+    answers_as(&redis, lab.addr(node), SAME);
 }
 
 #[test]
@@ -325,7 +289,7 @@ fn timeout_closes_clients_that_ask_nothing_but_no_subscribers() {
     assert_eq!(busy.ask("CONFIG SET timeout 1"), Reply::OK);
     let value = busy.list("CONFIG GET timeout");
     assert_eq!(value, ["timeout", "1"].map(Reply::text));
-    let ends = std::thread::spawn(move || std::io::Read::read(&mut idle.stream, &mut [0; 1]));
+    let ends = std::thread::spawn(move || std::io::Read::read(&mut idle.0.stream, &mut [0; 1]));
     common::until("the end of the idle client", || {
         assert_eq!(busy.ask("PING"), Reply::Simple("PONG".into()));
         ends.is_finished().then_some(())

@@ -10,16 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Lab, Ledger, PATIENCE, long, text, understudy, until};
+use common::{Lab, Ledger, PATIENCE, alone, long, text, understudy, until};
 use understudy::cli::local_cluster::ports::Reservation;
 use understudy::cli::local_cluster::{LocalError, Plan};
-
-fn alone() -> Plan {
-    Plan {
-        data_nodes: 1,
-        ..Plan::three_data_nodes("alone")
-    }
-}
 
 #[test]
 fn every_acknowledged_write_is_there_after_kill_9_under_load() {

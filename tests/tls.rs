@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Lab, PATIENCE, until};
+use common::{Lab, PATIENCE, alone, until};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -97,13 +97,6 @@ impl Node {
 
     fn log(&mut self) -> String {
         fs::read_to_string(self.lab.log_file(1)).unwrap_or_default()
-    }
-}
-
-fn alone() -> Plan {
-    Plan {
-        data_nodes: 1,
-        ..Plan::three_data_nodes("alone")
     }
 }
 

@@ -95,6 +95,14 @@ impl Drop for Lab {
     }
 }
 
+/// A node by itself.
+pub fn alone() -> Plan {
+    Plan {
+        data_nodes: 1,
+        ..Plan::three_data_nodes("alone")
+    }
+}
+
 impl Lab {
     /// Prepares a cluster; `edit` may rewrite each node's configuration. Starts nothing.
     pub fn prepare(plan: Plan, edit: impl Fn(u32, String) -> String) -> Lab {

@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
@@ -148,6 +148,72 @@ pub fn ask(stream: &mut TcpStream, parser: &mut ReplyParser, args: &[&[u8]]) -> 
         let read = stream.read(&mut chunk).expect("a reply");
         assert!(read > 0, "the server closed the connection");
         buf.extend_from_slice(&chunk[..read]);
+    }
+}
+
+/// One connection, to either server.
+pub struct Client {
+    pub stream: TcpStream,
+    pub parser: ReplyParser,
+}
+
+impl Client {
+    pub fn over(stream: TcpStream) -> Client {
+        stream.set_nodelay(true).expect("no delay");
+        let patience = Some(Duration::from_secs(20));
+        stream.set_read_timeout(patience).expect("a read timeout");
+        Client {
+            stream,
+            parser: ReplyParser::default(),
+        }
+    }
+
+    pub fn to(addr: SocketAddr) -> Client {
+        Client::over(TcpStream::connect(addr).expect("the node listens"))
+    }
+
+    pub fn send(&mut self, words: &[&str]) -> Reply {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        ask(&mut self.stream, &mut self.parser, &words)
+    }
+
+    /// The words of a line.
+    pub fn ask(&mut self, line: &str) -> Reply {
+        let words: Vec<&str> = line.split(' ').collect();
+        self.send(&words)
+    }
+
+    /// As RESP2 has it, on one line.
+    pub fn text(&mut self, line: &str) -> String {
+        let bytes = encoded(&self.ask(line));
+        let text = String::from_utf8_lossy(&bytes).replace("\r\n", " ");
+        text.trim_end().to_string()
+    }
+
+    pub fn ok(&mut self, line: &str) {
+        assert_eq!(self.text(line), "+OK", "{line}");
+    }
+
+    /// Whether the other side has ended the connection.
+    pub fn is_closed(&mut self) -> bool {
+        let mut byte = [0];
+        match self.stream.read(&mut byte) {
+            Ok(read) => read == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+/// Asks both the same, line by line, and compares.
+pub fn answers_as(redis: &Redis, ours: SocketAddr, lines: &[&str]) {
+    let (mut theirs, mut ours) = (Client::over(redis.connect()), Client::to(ours));
+    for line in lines {
+        let words: Vec<&str> = line
+            .split(' ')
+            .map(|w| if w == "''" { "" } else { w })
+            .collect();
+        let (wanted, got) = (theirs.send(&words), ours.send(&words));
+        assert_eq!(encoded(&got), encoded(&wanted), "{line}");
     }
 }
 
