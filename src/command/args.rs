@@ -57,24 +57,32 @@ pub(super) fn unknown_command(args: &[Bytes]) -> Reply {
         .first()
         .map(|name| printable(name, REPEATED_BYTES))
         .unwrap_or_default();
-    let mut repeated = String::new();
+    // Counted in their own bytes, not in those that stand for what is not UTF-8.
+    let mut repeated = Vec::new();
     for arg in args.iter().skip(1) {
         if repeated.len() >= REPEATED_BYTES {
             break;
         }
-        repeated.push('\'');
-        repeated.push_str(&printable(arg, REPEATED_BYTES - (repeated.len() - 1)));
-        repeated.push_str("' ");
+        let shown = cut(arg, REPEATED_BYTES - repeated.len());
+        repeated.push(b'\'');
+        repeated.extend_from_slice(shown);
+        repeated.extend_from_slice(b"' ");
     }
+    let repeated = String::from_utf8_lossy(&repeated);
     let text = format!("ERR unknown command '{name}', with args beginning with: {repeated}");
     Reply::Error(text.into())
 }
 
-/// The first `most` bytes of `text`, cut at a NUL as C does, as far as they are UTF-8.
+/// What [`cut`] leaves, as far as it is UTF-8.
 pub(super) fn printable(text: &[u8], most: usize) -> String {
+    String::from_utf8_lossy(cut(text, most)).into_owned()
+}
+
+/// The first `most` bytes of `text`, cut at a NUL as C does.
+pub(super) fn cut(text: &[u8], most: usize) -> &[u8] {
     let text = text.get(..most).unwrap_or(text);
     let end = memchr::memchr(0, text).unwrap_or(text.len());
-    String::from_utf8_lossy(text.get(..end).unwrap_or_default()).into_owned()
+    text.get(..end).unwrap_or_default()
 }
 
 /// The argument at `index`, which the arity check has promised.

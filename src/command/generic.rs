@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::args::{SYNTAX_ERROR, arg, database, integer, is_option, keys, rest};
+use super::args::{SYNTAX_ERROR, arg, cut, database, integer, is_option, keys, rest};
 use super::{Command, CommandSpec, KeyCommand};
 use crate::resp::Reply;
 
@@ -158,8 +158,9 @@ pub(super) fn parse_scan(_: &'static CommandSpec, args: &[Bytes]) -> Result<Comm
 }
 
 /// A cursor as C's `strtoul` reads it, which is more lenient than other integers: a sign and
-/// leading zeros are allowed, an empty argument is 0.
+/// leading zeros are allowed, an empty argument is 0, and a NUL ends it.
 fn parse_cursor(text: &[u8]) -> Option<u64> {
+    let text = cut(text, text.len());
     let (negative, digits) = match text {
         [] => return Some(0),
         [b'-', digits @ ..] => (true, digits),

@@ -9,8 +9,10 @@ const SCRIPTS: &str = "ERR scripts and functions are not supported here; MULTI w
 const REPLICAS: &str = "ERR who follows whom is decided by the cluster; `understudy switchover` \
                         or FAILOVER at the primary hands over, `understudy promote` forces a takeover";
 
+const SORT: &str = "ERR SORT is not supported here: there are no lists and sets to be sorted";
+
 /// Names, a subcommand's behind its container's, and what they are answered.
-static REFUSED: [(&str, &str); 13] = [
+static REFUSED: [(&str, &str); 15] = [
     ("eval", SCRIPTS),
     ("eval_ro", SCRIPTS),
     ("evalsha", SCRIPTS),
@@ -23,6 +25,8 @@ static REFUSED: [(&str, &str); 13] = [
     ("script|debug", SCRIPTS),
     ("script|load", SCRIPTS),
     ("slaveof", REPLICAS),
+    ("sort", SORT),
+    ("sort_ro", SORT),
     ("cluster", "ERR This instance has cluster support disabled"),
 ];
 

@@ -130,8 +130,9 @@ impl Reply {
 }
 
 /// A line must stay one line, whatever a client's bytes in an error text say: a line end inside
-/// it would let the client forge the next reply.
+/// it would let the client forge the next reply. One that ends it is left out, as in Redis.
 fn put_line(kind: u8, text: &str, out: &mut BytesMut) {
+    let text = text.trim_end_matches(['\r', '\n']);
     out.reserve(text.len() + 3);
     out.put_u8(kind);
     if memchr::memchr2(b'\r', b'\n', text.as_bytes()).is_none() {
@@ -223,5 +224,7 @@ mod tests {
     fn a_line_end_in_an_error_cannot_forge_a_reply() {
         let reply = Reply::Error("ERR bad 'a\r\n+OK'".into());
         assert_eq!(encoded(&reply).0, "-ERR bad 'a  +OK'\r\n");
+        let reply = Reply::Error("ERR bad a\r\r\n".into());
+        assert_eq!(encoded(&reply).0, "-ERR bad a\r\n");
     }
 }

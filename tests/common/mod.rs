@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 use understudy::cli::answers::{Cluster, Takeover};
 use understudy::cli::local_cluster::{Folder, LocalCluster, LocalError, Plan};
 
+/// The program under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_understudy");
+
 /// How long any single thing may take on a machine that does much else.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -106,8 +109,12 @@ pub fn alone() -> Plan {
 impl Lab {
     /// Prepares a cluster; `edit` may rewrite each node's configuration. Starts nothing.
     pub fn prepare(plan: Plan, edit: impl Fn(u32, String) -> String) -> Lab {
+        Lab::prepare_as(Path::new(BINARY), plan, edit)
+    }
+
+    /// As [`Lab::prepare`], of a program that becomes [`BINARY`].
+    pub fn prepare_as(binary: &Path, plan: Plan, edit: impl Fn(u32, String) -> String) -> Lab {
         let folder = Folder::create(None, "test").expect("a temporary folder");
-        let binary = Path::new(env!("CARGO_BIN_EXE_understudy"));
         let cluster = LocalCluster::prepare(binary, plan, folder).expect("ports are free");
         let mut lab = Lab { cluster };
         for id in lab.cluster.ids() {

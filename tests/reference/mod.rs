@@ -3,6 +3,10 @@
 // Each test binary compiles this file and uses a part of it.
 #![allow(dead_code)]
 
+pub mod clock;
+pub mod commands;
+
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command as Process, Stdio};
@@ -29,6 +33,11 @@ impl Drop for Redis {
 impl Redis {
     /// None where there is no redis-server.
     pub fn start() -> Option<Redis> {
+        Redis::start_as(OsStr::new("redis-server"))
+    }
+
+    /// None where there is no such program.
+    pub fn start_as(program: &OsStr) -> Option<Redis> {
         let mut dir = tempfile::tempdir().expect("a temporary directory");
         // Below the ephemeral range, so that no outgoing connection takes the port meanwhile.
         for port in (20_000..32_000)
@@ -38,7 +47,7 @@ impl Redis {
             if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err() {
                 continue;
             }
-            let child = Process::new("redis-server")
+            let child = Process::new(program)
                 .args([
                     "--port",
                     &port.to_string(),
@@ -135,18 +144,28 @@ pub fn encoded(reply: &Reply) -> Bytes {
 
 /// What a server answers.
 pub fn ask(stream: &mut TcpStream, parser: &mut ReplyParser, args: &[&[u8]]) -> Reply {
+    ask_for_bytes(stream, parser, args).0
+}
+
+/// What a server answers, and the bytes it did it with.
+pub fn ask_for_bytes(
+    stream: &mut TcpStream,
+    parser: &mut ReplyParser,
+    args: &[&[u8]],
+) -> (Reply, Vec<u8>) {
     let mut buf = BytesMut::new();
     encode_request(args, &mut buf);
     stream.write_all(&buf).expect("the server reads");
     buf.clear();
-    let mut chunk = [0; 16 * 1024];
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 16 * 1024]);
     loop {
         if let Some(reply) = parser.parse(&mut buf).expect("a reply") {
             assert!(buf.is_empty(), "more than one reply");
-            return reply;
+            return (reply, bytes);
         }
         let read = stream.read(&mut chunk).expect("a reply");
         assert!(read > 0, "the server closed the connection");
+        bytes.extend_from_slice(&chunk[..read]);
         buf.extend_from_slice(&chunk[..read]);
     }
 }

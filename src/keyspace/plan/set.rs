@@ -65,7 +65,7 @@ impl Planner<'_> {
             return Reply::Null;
         };
         let expire_at = match &get.expiry {
-            GetExExpiry::Keep => entry.expire_at(),
+            GetExExpiry::Keep => return Reply::Bulk(entry.shared(..)),
             GetExExpiry::Clear => None,
             GetExExpiry::At(Err(error)) => return error.clone(),
             GetExExpiry::At(Ok(expiry)) => match expiry.at(self.now) {
