@@ -550,6 +550,52 @@ fn a_standby_is_read_after_ones_own_write() {
 }
 
 #[test]
+fn a_standby_that_may_be_too_old_is_not_read() {
+    // No witness: nobody takes over meanwhile.
+    let (mut lab, primary) = Lab::start(Plan {
+        witness: false,
+        ..in_mode("async")
+    });
+    let standby = 3 - primary;
+    lab.caught_up(standby, primary);
+    let (mut here, mut there) = (Wire::to(&lab, primary), Wire::to(&lab, standby));
+    here.says("SET k v", "+OK");
+    lab.caught_up(standby, primary);
+    let age = |there: &mut Wire| -> Option<u64> {
+        let info = shown(&there.ask("INFO replication"));
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix("staleness_ms:"));
+        line?.trim().parse().ok()
+    };
+    until("a standby that knows how old it is", || age(&mut there));
+    there.says("CLIENT MAXSTALENESS 5000", "+OK");
+    there.says("GET k", "\r\nv\r\n");
+    // A primary is never old.
+    here.says("CLIENT MAXSTALENESS 1", "+OK");
+    here.says("GET k", "\r\nv\r\n");
+    there.says("CLIENT MAXSTALENESS 300", "+OK");
+    lab.cluster.freeze(primary).expect("it runs");
+    until("a standby that grows older", || {
+        age(&mut there).filter(|age| *age > 300)
+    });
+    there.says("GET k", "-LAGGING what is read here may be ");
+    there.says("MULTI", "+OK");
+    there.says("GET k", "+QUEUED");
+    there.says("EXEC", "-LAGGING what is read here may be ");
+    there.says("SET k w", "-READONLY");
+    there.says("CLIENT MAXSTALENESS 0", "+OK");
+    there.says("GET k", "\r\nv\r\n");
+    there.says("CLIENT MAXSTALENESS 2000", "+OK");
+    lab.cluster.thaw(primary).expect("it is frozen");
+    until("a standby that is young again", || {
+        let reply = there.ask("GET k");
+        (reply == Reply::text("v")).then_some(())
+    });
+    there.says("CLIENT MAXSTALENESS x", "-ERR value is not an integer");
+}
+
+#[test]
 fn a_request_with_an_id_happens_once() {
     let (mut lab, primary) = Lab::start(in_mode("semi-sync"));
     let mut wire = Wire::to(&lab, primary);

@@ -81,6 +81,11 @@ pub enum ClientCommand {
     },
     /// CLIENT LASTLSN.
     LastLsn,
+    /// CLIENT MAXSTALENESS: how old what this connection reads on a standby may be.
+    MaxStaleness {
+        /// 0: as old as it is.
+        ms: u64,
+    },
     /// CLIENT NO-EVICT.
     NoEvict {
         /// ON instead of OFF.

@@ -107,6 +107,8 @@ static TEXTS: &[(&str, &[&str])] = &[
         "    Have each write's reply wait for so many copies, too.",
         "LASTLSN",
         "    Return the number of the last write's record.",
+        "MAXSTALENESS <milliseconds>",
+        "    Refuse reads on a standby that may be older; 0 takes them as they are.",
         "NO-TOUCH (ON|OFF)",
         "    Have reads not count as uses of keys.",
         "REQUESTID <token> [DONE <token> [...]]",

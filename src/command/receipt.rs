@@ -122,10 +122,22 @@ pub(super) fn parse_lastlsn(_: &'static CommandSpec, _: &[Bytes]) -> Result<Comm
     client(ClientCommand::LastLsn)
 }
 
+pub(super) fn parse_maxstaleness(
+    _: &'static CommandSpec,
+    args: &[Bytes],
+) -> Result<Command, Reply> {
+    let ms = unsigned(args, 2)?;
+    client(ClientCommand::MaxStaleness { ms })
+}
+
 pub(super) fn parse_readafter(_: &'static CommandSpec, args: &[Bytes]) -> Result<Command, Reply> {
-    let lsn = parse_integer(&arg(args, 1)).and_then(|lsn| u64::try_from(lsn).ok());
     Ok(Command::Session(SessionCommand::ReadAfter {
-        lsn: lsn.ok_or(NOT_AN_INTEGER)?,
+        lsn: unsigned(args, 1)?,
         timeout_ms: parse_timeout(args, 2)?,
     }))
+}
+
+fn unsigned(args: &[Bytes], index: usize) -> Result<u64, Reply> {
+    let number = parse_integer(&arg(args, index)).and_then(|number| u64::try_from(number).ok());
+    number.ok_or(NOT_AN_INTEGER)
 }

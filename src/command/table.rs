@@ -360,6 +360,13 @@ static COMMANDS: &[CommandSpec] = &[
         parse: client::parse_list,
     },
     CommandSpec {
+        name: "client|maxstaleness", arity: 3, flags: "noscript loading stale",
+        keys: (0, 0, 0), key_flags: "",
+        categories: "@slow @connection", tips: "",
+        group: "connection", since: "understudy 0.1.0", summary: "Has this connection's reads on a standby refused where they may be older",
+        parse: receipt::parse_maxstaleness,
+    },
+    CommandSpec {
         name: "client|no-evict", arity: 3, flags: "admin noscript loading stale",
         keys: (0, 0, 0), key_flags: "",
         categories: "@admin @slow @dangerous @connection", tips: "",

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,8 @@ use super::tunables::Tunables;
 use super::waiters::Waiters;
 use crate::peer::Identity;
 use crate::replica::{
-    Ack, Control, Input, Kind, Level, LogView, Machine, MaxLag, Now, Output, Report, Standing, View,
+    Ack, Control, Fresh, Input, Kind, Level, LogView, Machine, MaxLag, Now, Output, Report,
+    Standing, View,
 };
 use crate::units::{Epoch, Lsn, Micros, NodeId};
 use crate::wal::{ChainPoint, ControlError, ControlFile, Fsync, Progress, Reserve, SnapshotStore};
@@ -163,6 +165,8 @@ pub struct Node {
     /// This node's reign ended and it has not caught up with another primary since: what it holds
     /// may be long overtaken, and its old clients take it for the primary still.
     pub(super) deposed: AtomicBool,
+    /// [`Machine::fresh`].
+    fresh: Mutex<Option<Fresh>>,
     /// See [`Node::has_no_base`].
     pub(super) no_base: AtomicBool,
     /// Keys that wait for their values (R28).
@@ -279,6 +283,7 @@ impl Node {
             timer: Notify::new(),
             rewriting: Rewriting::default(),
             deposed: AtomicBool::new(false),
+            fresh: Mutex::default(),
             no_base: AtomicBool::new(false),
             repair: Mutex::default(),
             repaired: Notify::new(),
@@ -521,6 +526,7 @@ impl Node {
         driver.heard.note(&view);
         let following = driver.machine.following();
         let serves = self.serves(&view);
+        *self.fresh_now() = driver.machine.fresh();
         let gate = Gate {
             serves,
             epoch: view.epoch,
@@ -566,6 +572,21 @@ impl Node {
     /// keyspace is not exact (a fuzzy snapshot without its log, a rebuild).
     pub fn digest(&self) -> Option<(ChainPoint, u64)> {
         self.store.digest()
+    }
+
+    fn fresh_now(&self) -> MutexGuard<'_, Option<Fresh>> {
+        self.fresh
+            .lock()
+            .expect("nothing panics while it holds how fresh a standby is")
+    }
+
+    /// How old what is read on this standby may be, where so much is applied. `None` where it is not known,
+    /// and on a primary.
+    pub fn staleness(&self) -> Option<(Duration, Lsn)> {
+        let fresh = (*self.fresh_now())?;
+        let age = self.host.boot_time().since(fresh.as_of);
+        let known = self.store.applied() >= fresh.upto;
+        known.then(|| (Duration::from_micros(age.0), fresh.upto))
     }
 
     /// Whether its snapshots were damaged and its log does not reach back: until a full copy there is

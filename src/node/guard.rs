@@ -18,6 +18,8 @@ pub enum Guard {
     R30Confirmed,
     /// A reply waits for everything it saw.
     R32,
+    /// How old a standby is, only a primary that serves can say.
+    R34,
 }
 
 impl super::Settings {

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::digests::{self, Held};
 use super::driver::Node;
+use super::guard::Guard;
 use super::lead;
 use super::reports::ExactLoss;
 use super::store::Expected;
@@ -19,7 +20,7 @@ use crate::peer::{
     Accepted, Backoff, Connected, ConnectionKind, DialError, FrameKind, FramedReader, FramedWriter,
     Listener, PeerInfo, ReadHalf, Socket, WriteHalf, accept, connect, control,
 };
-use crate::replica::{Envelope, Input};
+use crate::replica::{Envelope, Input, Message};
 use crate::units::{Epoch, NodeId};
 
 /// Longest time for a connect and for a handshake.
@@ -245,7 +246,10 @@ async fn hear_all(
         }
         node.heard_from(info.node);
         match control::decode::<Word>(&frame.body) {
-            Ok(Word::Machine(envelope)) if envelope.from == info.node => {
+            Ok(Word::Machine(mut envelope)) if envelope.from == info.node => {
+                if let Message::Beat(beat) = &mut envelope.message {
+                    beat.serves |= !node.settings.keeps(Guard::R34);
+                }
                 node.enter([Input::Message(Box::new(envelope))]);
             }
             Ok(Word::Machine(envelope)) => {

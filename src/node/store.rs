@@ -344,9 +344,9 @@ impl Store {
     }
 
     /// A standby's read: an expired key is absent, and its deletion is the primary's to log.
-    /// `None` while the keyspace is not exact; judged under its lock, for a repair may have begun
-    /// since the caller looked at the gate.
-    pub fn read_only(&self, command: &KeyCommand, touches: bool) -> Option<Reply> {
+    /// `None` while the keyspace is not exact, or less than `at_least` is applied; judged under its lock, for
+    /// a repair may have begun since the caller looked at the gate.
+    pub fn read_only(&self, command: &KeyCommand, touches: bool, at_least: Lsn) -> Option<Reply> {
         let inner = self.read();
         let now = self.host.wall();
         let plan = || {
@@ -354,7 +354,7 @@ impl Store {
                 .keyspace
                 .plan_for(command, now, self.random(), touches)
         };
-        inner.is_exact().then(|| plan().reply)
+        (inner.is_exact() && inner.applied.lsn >= at_least).then(|| plan().reply)
     }
 
     /// A primary's batch, in order, under one lock; stops at the first command that is refused, and where

@@ -190,9 +190,10 @@ impl Store {
         &self,
         watched: Option<&Watched>,
         commands: &[&KeyCommand],
+        at_least: Lsn,
     ) -> Option<Outcome> {
         let inner = self.read();
-        if !inner.is_exact() {
+        if !inner.is_exact() || inner.applied.lsn < at_least {
             return None;
         }
         let now = self.host.wall();

@@ -14,6 +14,7 @@
 //!   the same answer, and the search lets every message be heard again.
 //! - *Heartbeat numbers and echoes*: a voter that R16 keeps from renewing its promise does what one
 //!   does that the heartbeat did not reach, and the search lets any heartbeat be lost.
+//! - *How old what is read on a standby can be*: only readers ask.
 //! - *What a leader's last heartbeat told to be released*: the same heartbeat may be heard again.
 //! - *Leaders, streams, abdications and ended promises of epochs below the promise*: every message
 //!   of those epochs is answered by the promise alone.
@@ -32,6 +33,7 @@
 
 use super::config::{Kind, Mode};
 use super::election::Answer;
+use super::freshness::Freshness;
 use super::machine::{Ack, Machine, Role};
 use super::message::LogPos;
 use super::reign::{Cursor, Proposal, Reign};
@@ -107,6 +109,7 @@ impl Machine {
         self.renumber_generations();
         self.lease.until = bit(self.lease.until, now);
         self.unseen_answer = None;
+        self.freshness = Freshness::default();
         self.forget_past_epochs();
         if let Some(leader) = &mut self.leader {
             leader.last_beat = Micros::ZERO;

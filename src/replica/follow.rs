@@ -9,6 +9,7 @@ impl Machine {
         if epoch == self.control.promised && self.leader.is_some_and(|l| l.epoch == epoch) {
             self.matched = Some(epoch);
             self.last_ack = Ack::default();
+            self.note_freshness();
         }
     }
 

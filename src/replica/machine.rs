@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::config::{Config, Fixed, Kind, Mode};
 use super::control::Control;
 use super::election::{Candidacy, Force, Round, Suspicion};
+use super::freshness::Freshness;
 use super::guard::Guard;
 use super::message::{Ballot, Envelope, LogPos, Message, Refusal, SeenBeat};
 use super::reign::Reign;
@@ -235,6 +236,8 @@ pub struct Machine {
     pub(super) lease: Lease,
     /// Oldest own answer to a heartbeat that no heartbeat has echoed yet (R16).
     pub(super) unseen_answer: Option<(u64, Micros)>,
+    /// How old what is read here can be.
+    pub(super) freshness: Freshness,
     /// The newest reign known to have ended by abdication (R20).
     pub(super) abdicated: Epoch,
     pub(super) leader: Option<Leader>,
@@ -303,6 +306,7 @@ impl Machine {
             role: Role::Follower,
             lease,
             unseen_answer: None,
+            freshness: Freshness::default(),
             abdicated: Epoch::ZERO,
             leader: None,
             quiet_since: Micros(now.boot.0.saturating_sub(listens.0)),
@@ -458,6 +462,7 @@ impl Machine {
         if !matches!(self.role, Role::Primary(_)) && self.keeps(Guard::R29) {
             self.released = self.released.min(view.appended.lsn);
         }
+        self.note_freshness();
     }
 
     /// Changes the control state and asks for it to be made durable.

@@ -196,6 +196,8 @@ pub struct Beat {
     pub synced: Lsn,
     /// Safe to apply.
     pub released: Lsn,
+    /// The primary served when it was sent: it held leases, and its EpochStart was released.
+    pub serves: bool,
     /// The primary's wall-clock.
     pub wall: Millis,
     /// The lease asked for.

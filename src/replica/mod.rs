@@ -34,6 +34,7 @@ mod config;
 mod control;
 mod election;
 mod follow;
+mod freshness;
 mod guard;
 mod lag;
 mod loss;
@@ -49,6 +50,7 @@ mod vote;
 pub use canonical::{Outline, ReignOutline};
 pub use config::{Config, Kind, Level, MaxLag, MaxLoss, Member, Mode};
 pub use control::Control;
+pub use freshness::Fresh;
 #[cfg(feature = "mutants")]
 pub use guard::Guard;
 pub use lag::Lag;

@@ -621,6 +621,8 @@ impl Machine {
         reign.next_beat = now.boot.plus(self.config.interval);
         reign.seq += 1;
         reign.appended_at_beat = self.log.appended.lsn;
+        let open = reign.start.is_some_and(|start| self.released >= start.lsn);
+        let serves = open && self.lease_until(reign) > now.boot;
         for to in self.config.others().collect::<Vec<_>>() {
             let beat = Beat {
                 epoch: reign.epoch,
@@ -630,6 +632,7 @@ impl Machine {
                 appended: self.log.appended.lsn,
                 synced: self.log.synced,
                 released: self.released,
+                serves,
                 wall: now.wall,
                 lease: self.config.lease,
                 process: self.config.process,

@@ -68,9 +68,18 @@ impl Machine {
         // R16: a primary that hears no answer has no lease here, and must not keep this node from
         // an election either: its beats are no reason to believe in it.
         let known = self.leader.is_some_and(|leader| leader.epoch == beat.epoch);
+        let echoed = match self.unseen_answer {
+            Some((seq, since)) if known && beat.echo >= seq => Some(since),
+            _ => None,
+        };
         let seen = self.answers_are_seen(now, known, &beat);
         if seen {
             self.believe_in(now, from, &beat);
+        }
+        if let Some(since) = echoed
+            && beat.serves
+        {
+            self.is_told_after(since, beat.epoch, beat.released);
         }
         let lease = self.counts() && seen;
         if lease {

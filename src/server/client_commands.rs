@@ -66,6 +66,9 @@ pub(super) fn reply_to(session: &mut Session<'_>, command: ClientCommand) -> Rep
             session.request = Some(RequestId { token, done });
         }
         ClientCommand::LastLsn => return Reply::Integer(session.last_write.0 as i64),
+        ClientCommand::MaxStaleness { ms } => {
+            session.max_staleness = (ms > 0).then(|| Duration::from_millis(ms));
+        }
         ClientCommand::TrackingOff => {}
         ClientCommand::GetRedirection => return Reply::Integer(-1),
         ClientCommand::TrackingInfo => {

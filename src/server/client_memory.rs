@@ -9,6 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::clients::{Client, Clients};
 
+/// What each connection takes anyway counts for none of them.
+pub(super) const FREE_BYTES: usize = 64 << 10;
+/// Bytes still to come back from clients that have to go, behind which nobody is served before.
+const MOST_LEAVING: usize = 64 << 20;
+/// Turns that are given to them, before another is served.
+const MOST_YIELDS: usize = 64;
+
 /// One client's part.
 #[derive(Debug)]
 pub(super) struct Share {
@@ -66,10 +73,16 @@ impl Client {
 
 impl Clients {
     /// Lets those who were told to go give back what they have, for a few turns: a thousand clients that ask
-    /// at once would else each be given something before the first of them is gone.
-    pub(super) async fn let_leave(&self, turns: usize) {
-        for _ in 0..turns {
-            if self.leaving.load(Ordering::Relaxed) == 0 {
+    /// at once would else each be given something before the first of them is gone. One that asks for little
+    /// waits only where much is still to come back: it would wait for as long as others ask for much.
+    pub(super) async fn let_leave(&self, asked_bytes: usize) {
+        let free = if asked_bytes > FREE_BYTES {
+            0
+        } else {
+            MOST_LEAVING
+        };
+        for _ in 0..MOST_YIELDS {
+            if self.leaving.load(Ordering::Relaxed) <= free {
                 return;
             }
             tokio::task::yield_now().await;
@@ -90,9 +103,8 @@ impl Clients {
             }
             let freed = bytes(&client);
             sum -= freed;
-            if !client.evicted.swap(true, Ordering::Relaxed) {
-                self.leaving.fetch_add(1, Ordering::Relaxed);
-            }
+            client.evicted.store(freed, Ordering::Relaxed);
+            self.leaving.fetch_add(freed, Ordering::Relaxed);
             client.end.cancel();
             client.share.set(0);
             tracing::warn!(

@@ -28,8 +28,8 @@ pub(crate) struct Client {
     pub(super) unblock: Unblock,
     pub(super) activity: Activity,
     pub(super) share: Share,
-    /// It was let go for its buffers.
-    pub(super) evicted: AtomicBool,
+    /// It was let go for its buffers, which took so many bytes.
+    pub(super) evicted: AtomicUsize,
     /// Commands queued since MULTI; below zero outside of one.
     pub(super) queued: AtomicI64,
     /// Bytes read and not yet understood, and bytes of answers not yet sent.
@@ -225,7 +225,7 @@ impl Client {
 pub(super) struct Clients {
     list: Mutex<BTreeMap<u64, Arc<Client>>>,
     last_id: AtomicU64,
-    /// Those who were let go for their buffers, and still have them.
+    /// Bytes of those who were let go for their buffers, and still have them.
     pub(super) leaving: AtomicUsize,
     /// Of all their buffers.
     bytes: Arc<AtomicUsize>,
@@ -295,7 +295,7 @@ impl Clients {
             unblock: Unblock::default(),
             activity: Activity::default(),
             share: Share::of(&self.bytes),
-            evicted: AtomicBool::new(false),
+            evicted: AtomicUsize::new(0),
             queued: AtomicI64::new(-1),
             read_bytes: AtomicUsize::new(0),
             held_bytes: AtomicUsize::new(0),
@@ -305,9 +305,9 @@ impl Clients {
     }
 
     pub(super) fn leave(&self, id: u64) {
-        let left = self.list().remove(&id);
-        if left.is_some_and(|client| client.evicted.load(Ordering::Relaxed)) {
-            self.leaving.fetch_sub(1, Ordering::Relaxed);
+        if let Some(left) = self.list().remove(&id) {
+            let bytes = left.evicted.load(Ordering::Relaxed);
+            self.leaving.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 }

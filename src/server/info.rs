@@ -197,6 +197,9 @@ fn replication(server: &Server, view: &View, out: &mut String) {
             put(out, "master_host", host);
             put(out, "master_port", port);
         }
+        if let Some((age, _)) = node.staleness() {
+            put(out, "staleness_ms", age.as_millis());
+        }
         put(
             out,
             "master_link_status",

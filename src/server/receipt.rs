@@ -211,6 +211,25 @@ impl Session<'_> {
         Err(Cannot::Blocked)
     }
 
+    /// How much must be applied on this standby where it is read, for CLIENT MAXSTALENESS; or what reads are
+    /// answered, where they may be older. Looked at before they are carried out: what is read after that is
+    /// no older.
+    pub(super) fn fresh_enough(&self) -> Result<Lsn, Reply> {
+        let Some(most) = self.max_staleness else {
+            return Ok(Lsn::ZERO);
+        };
+        let found = match self.server.node.staleness() {
+            Some((age, upto)) if age <= most => return Ok(upto),
+            Some((age, _)) => format!("may be {} ms old", age.as_millis()),
+            None => "may be of any age: it has not caught up with a primary that serves".into(),
+        };
+        let text = format!(
+            "LAGGING what is read here {found}, and this connection takes {} ms; ask the primary, or              allow more (CLIENT MAXSTALENESS)",
+            most.as_millis()
+        );
+        Err(Reply::Error(text.into()))
+    }
+
     /// CLIENT DURABILITY.
     pub(super) fn set_durability(&mut self, command: DurabilityCommand) -> Reply {
         match command {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::Server;
 use super::acl::Access;
+use super::client_memory::FREE_BYTES;
 use super::clients::Client;
 use super::counts;
 use super::hold::Hold;
@@ -34,8 +35,8 @@ use crate::node::{
 use crate::resp::{Limits, MOST_REPLY_BYTES, Reply, Request, RequestParser, Version};
 use crate::units::{Epoch, Lsn, Micros};
 
-/// Commands read ahead of execution.
-const MAX_TODO: usize = 4096;
+/// Commands read ahead of execution: a turn. Between two of them others are served.
+const MAX_TODO: usize = 512;
 /// Replies, and their bytes, that may be held before the session reads no further.
 const MAX_HELD: usize = 65_536;
 const MAX_HELD_BYTES: usize = 64 << 20;
@@ -43,17 +44,13 @@ const MAX_HELD_BYTES: usize = 64 << 20;
 pub(super) const MOST_REQUEST_BYTES: usize = 1 << 30;
 /// A read buffer that grew beyond this is given back once it is empty.
 const LARGE_BUFFER: usize = 1 << 20;
-/// What each connection takes anyway counts for none of them.
-const FREE_BYTES: usize = 64 << 10;
 /// Of a request and of an argument, besides its own bytes.
 const REQUEST_BYTES: usize = 128;
 const ARGUMENT_BYTES: usize = 32;
 /// Bytes of answers behind which what was answered goes out first.
 const TURN_BYTES: usize = 1 << 20;
-/// Turns that are given to clients that have to go, before another is served.
-const MOST_YIELDS: usize = 64;
 /// Commands executed under one lock.
-const BATCH: usize = 512;
+const MOST_BATCH: usize = 512;
 
 pub(super) const REPAIRED: Reply =
     Reply::error("MASTERDOWN this node's keyspace is being repaired");
@@ -183,6 +180,8 @@ pub(super) struct Session<'a> {
     pub(super) durability: Option<Durability>,
     /// CLIENT NO-TOUCH: reads are no uses of keys.
     pub(super) no_touch: bool,
+    /// Since CLIENT MAXSTALENESS.
+    pub(super) max_staleness: Option<Duration>,
     /// Since READAFTER.
     pub(super) read_after: Option<(Lsn, Duration)>,
     /// Since CLIENT REQUESTID, until the next write or EXEC.
@@ -197,6 +196,9 @@ pub(super) struct Session<'a> {
     pub(super) access: Access,
     /// Empty between batches; its memory is used again.
     done: Vec<Executed>,
+    /// Commands to give to the store at a time. What it leaves for another turn, because answers are
+    /// long, it has looked at in vain: a pipeline of GETs of large values was looked at 512 times over.
+    batch: usize,
     /// More whole requests may be in the read buffer.
     unparsed: bool,
     hold: Hold,
@@ -244,6 +246,7 @@ pub(super) async fn run<S>(
         watched: None,
         blocked: None,
         durability: None,
+        max_staleness: None,
         read_after: None,
         no_touch: false,
         request: None,
@@ -252,6 +255,7 @@ pub(super) async fn run<S>(
         paused_until: None,
         access,
         done: Vec::new(),
+        batch: MOST_BATCH,
         unparsed: false,
         hold: Hold::default(),
         blocked_since: None,
@@ -383,7 +387,7 @@ impl Session<'_> {
             large |= buffer.len() > LARGE_BUFFER;
             self.parse(&mut parser, &mut buffer);
             self.end_with_reign();
-            self.server.clients.let_leave(MOST_YIELDS).await;
+            self.server.clients.let_leave(self.asked_bytes).await;
             self.execute();
             if self.todo.is_empty() && self.transaction.is_none() {
                 self.asked_bytes = 0;
@@ -420,6 +424,7 @@ impl Session<'_> {
             }
             let room = self.has_room();
             if (idle && self.unparsed) || (std::mem::take(&mut self.stuffed) && room) {
+                tokio::task::yield_now().await;
                 continue;
             }
             let waits = self.waits();
@@ -691,6 +696,7 @@ impl Session<'_> {
     fn execute(&mut self) {
         let before = self.hold.bytes();
         while self.awaited.is_none()
+            && !self.drowned
             && let Some(front) = self.todo.front()
         {
             if !self.has_room() || self.hold.bytes() > before + TURN_BYTES {
@@ -900,7 +906,11 @@ impl Session<'_> {
     fn batch(&self) -> impl Iterator<Item = &KeyCommand> + Clone {
         let keys = |todo: &'_ Result<Command, Mistake>| matches!(todo, Ok(Command::Keys(_)));
         // The first is looked at before it gets here.
-        let most = if self.server.pause.is_on() { 1 } else { BATCH };
+        let most = if self.server.pause.is_on() {
+            1
+        } else {
+            self.batch
+        };
         self.todo
             .iter()
             .take_while(move |todo| keys(todo))
@@ -957,12 +967,16 @@ impl Session<'_> {
         counts::batch(&self.server.node.stats, self.batch(), &done);
         Stats::add(&self.server.node.stats.commands, done.len() as u64);
         self.reign = Some(gate.epoch);
+        let carried_out = done.len();
         for executed in done.drain(..) {
             self.todo.pop_front();
             let Executed { reply, wait, wrote } = executed;
             self.hold_reply(&reply, gate.epoch, wait, wrote, now);
         }
         self.done = done;
+        if carried_out == self.batch || matches!(self.todo.front(), Some(Ok(Command::Keys(_)))) {
+            self.batch = (2 * carried_out).clamp(1, MOST_BATCH);
+        }
         result.map_err(Cannot::from)
     }
 
@@ -1040,6 +1054,7 @@ impl Session<'_> {
         self.log_out();
         self.replies = ReplyMode::On;
         self.durability = None;
+        self.max_staleness = None;
         self.read_after = None;
         self.no_touch = false;
         self.request = None;
@@ -1071,11 +1086,15 @@ impl Session<'_> {
     fn execute_as_standby(&mut self) {
         let began = Instant::now();
         let (mut answers, mut bytes) = (Vec::new(), 0);
+        let fresh = self.fresh_enough();
         for command in self.batch() {
             let store = &self.server.node.store;
-            let answer = match command.is_write() {
-                true => READONLY,
-                false => store.read_only(command, !self.no_touch).unwrap_or(REPAIRED),
+            let answer = match (command.is_write(), &fresh) {
+                (true, _) => READONLY,
+                (false, Err(stale)) => stale.clone(),
+                (false, Ok(at_least)) => store
+                    .read_only(command, !self.no_touch, *at_least)
+                    .unwrap_or(REPAIRED),
             };
             bytes += answer.bytes();
             answers.push(answer);

@@ -221,7 +221,11 @@ impl Session<'_> {
         };
         match way {
             Way::Standby => {
-                let read = node.store.read_together(self.watched.as_ref(), &commands);
+                let watched = self.watched.as_ref();
+                let read = match self.fresh_enough() {
+                    Err(stale) => Some(Outcome::Refused(stale)),
+                    Ok(at_least) => node.store.read_together(watched, &commands, at_least),
+                };
                 done(&commands);
                 let reply = self.reply_to_all(read.unwrap_or(Outcome::Refused(REPAIRED)));
                 self.answer(&reply);

@@ -106,6 +106,8 @@ fn plain(message: &mut Message) -> Option<()> {
         Message::Blank => return None,
         Message::Beat(beat) => {
             (beat.appended, beat.synced, beat.wall) = (Lsn::ZERO, Lsn::ZERO, Millis(0));
+            // Only readers on a standby go by it.
+            beat.serves = false;
         }
         Message::BeatAnswer(answer) => {
             answer.log = LogPos::default();

@@ -246,7 +246,8 @@ fn spoil(node: &Node, random: &mut Random, fault: Fault) -> Option<String> {
     let is_there = |name: &String| {
         let key = name.as_bytes().to_vec().into();
         matches!(
-            node.store.read_only(&KeyCommand::Get { key }, true),
+            node.store
+                .read_only(&KeyCommand::Get { key }, true, Lsn::ZERO),
             Some(Reply::Bulk(_))
         )
     };

@@ -71,6 +71,7 @@ fn are_clean(shape: Shape, default: u64) {
     }
     println!("{}: {sum}", shape.name);
     assert!(sum.acknowledged > 0, "no client was ever answered");
+    assert!(sum.sums.fresh > 0, "no standby ever knew how old it was");
 }
 
 #[test]

@@ -33,6 +33,10 @@ fn is_caught(without: Guard, shapes: &[Shape]) {
 /// by the next start: in a mixture of all shapes 4,000 seeds were sometimes too few.
 const LOSSY: [Shape; 1] = [SHAPES[5]];
 
+/// Where some are found soonest: a primary without a lease took 1,382 seeds of the mixture, two minutes.
+const THREE: [Shape; 1] = [SHAPES[1]];
+const TWO_WITNESSES: [Shape; 1] = [SHAPES[3]];
+
 macro_rules! mutants {
     ($($name:ident: $guard:ident in $shapes:expr,)*) => {
         $(#[test]
@@ -43,11 +47,12 @@ macro_rules! mutants {
 }
 
 mutants! {
-    without_r18_replies_without_a_lease: R18 in &SHAPES,
+    without_r18_replies_without_a_lease: R18 in &THREE,
     without_r19_a_deposed_primary_is_read: R19 in &SHAPES,
-    without_r28_repaired_keys_are_shown_too_early: R28 in &SHAPES,
+    without_r28_repaired_keys_are_shown_too_early: R28 in &TWO_WITNESSES,
     without_r29_a_snapshot_beyond_the_fork: R29 in &LOSSY,
-    without_r30_a_snapshot_of_the_unreleased: R30 in &SHAPES,
+    without_r30_a_snapshot_of_the_unreleased: R30 in &THREE,
     without_r30_a_snapshot_of_what_nobody_confirmed: R30Confirmed in &SHAPES,
     without_r32_what_was_read_is_not_waited_for: R32 in &SHAPES,
+    without_r34_a_deposed_primary_says_how_old_a_standby_is: R34 in &SHAPES,
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -79,6 +80,8 @@ struct Inner {
     ends: Ends,
     /// Primaries that were ill: what they answered is not judged.
     sick_reigns: u64,
+    /// Looks at how old a standby says to be.
+    fresh: u64,
     upto: BTreeMap<Epoch, Lsn>,
     judged: BTreeSet<Epoch>,
     steps: u64,
@@ -109,6 +112,7 @@ pub struct Sums {
     pub lossy: u64,
     pub repairs: u64,
     pub sick_reigns: u64,
+    pub fresh: u64,
     pub ends: Ends,
 }
 
@@ -173,6 +177,7 @@ impl Ghost {
             lossy: inner.lossy,
             repairs: inner.repairs,
             sick_reigns: inner.sick_reigns,
+            fresh: inner.fresh,
             ends: inner.ends.clone(),
         }
     }
@@ -252,7 +257,10 @@ impl Ghost {
         let applied = node.store.applied();
         let moved = std::mem::replace(&mut watched.applied, applied) != applied;
         let old = watched.gate.replace(gate);
+        let reads = gate.serves == Serves::Standby;
+        let age = node.staleness().filter(|_| reads).map(|(age, _)| age);
         inner.check_health(now, process, node, taken_out > was_out)?;
+        inner.check_freshness(now, place, applied, age)?;
         if moved {
             inner.check_digest(now, place, node)?;
         }
@@ -623,6 +631,28 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// A standby that says how old what it shows may be has all that was released before that.
+    fn check_freshness(
+        &mut self,
+        now: u64,
+        place: Place,
+        applied: Lsn,
+        age: Option<Duration>,
+    ) -> Result<(), String> {
+        let Some(age) = age else { return Ok(()) };
+        // Its clock may be slow by R12's margin, and this one counts whole milliseconds.
+        let age = age.as_millis() as u64 * 20 / 19 + 2;
+        self.fresh += 1;
+        match self.released.get(applied.0 as usize) {
+            Some(missing) if missing.at_ms + age < now => Err(format!(
+                "standby {place} lacks LSN {}, released {} ms ago, and says to be at most {age} ms old",
+                applied.next(),
+                now - missing.at_ms
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// R1, R11: promises only rise, and a vote once durable is the only one of its epoch.

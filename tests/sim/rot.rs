@@ -13,6 +13,7 @@ use std::time::Duration;
 use understudy::command::KeyCommand;
 use understudy::node::Serves;
 use understudy::resp::Reply;
+use understudy::units::Lsn;
 use understudy::wal::sim_disk::SimDisk;
 
 use super::cluster::{Cluster, Shape};
@@ -63,7 +64,10 @@ async fn fill(cluster: &Arc<Cluster>, primary: u32) -> BTreeMap<String, String> 
 fn shows(cluster: &Cluster, place: u32, key: &str) -> Option<String> {
     let key = key.as_bytes().to_vec().into();
     let node = cluster.node(place)?;
-    match node.store.read_only(&KeyCommand::Get { key }, true)? {
+    match node
+        .store
+        .read_only(&KeyCommand::Get { key }, true, Lsn::ZERO)?
+    {
         Reply::Bulk(value) => Some(String::from_utf8_lossy(&value).into_owned()),
         _ => None,
     }

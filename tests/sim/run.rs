@@ -136,6 +136,7 @@ impl Sum {
         self.sums.lossy += verdict.sums.lossy;
         self.sums.repairs += verdict.sums.repairs;
         self.sums.sick_reigns += verdict.sums.sick_reigns;
+        self.sums.fresh += verdict.sums.fresh;
         for (end, count) in &verdict.sums.ends {
             *self.sums.ends.entry(*end).or_default() += count;
         }
@@ -153,7 +154,7 @@ impl fmt::Display for Sum {
         write!(
             f,
             "{} seeds, {} steps, {} reigns ({} with loss, within the budget), {} records released, \
-             {} repairs by key, {} answers, {} unknown, {} rightly refused to serve; faults: {:?}; \
+             {} repairs by key, {} looks at how old a standby is, {} answers, {} unknown, {} rightly refused to serve; faults: {:?}; \
              wrong memory: {:?}, {} of them a primary's",
             self.seeds,
             self.sums.steps,
@@ -161,6 +162,7 @@ impl fmt::Display for Sum {
             self.sums.lossy,
             self.sums.released,
             self.sums.repairs,
+            self.sums.fresh,
             self.acknowledged,
             self.unknown,
             self.refused,

@@ -9,7 +9,7 @@ use understudy::keyspace::{Effect, Effects};
 use understudy::node::{Node, Unfit};
 use understudy::replica::Input;
 use understudy::resp::Reply;
-use understudy::units::NodeId;
+use understudy::units::{Lsn, NodeId};
 
 use super::clients::Connection;
 use super::cluster::{Cluster, Shape};
@@ -106,7 +106,10 @@ fn turn_bit(cluster: &Cluster, place: u32, key: &str) {
 fn value_at(cluster: &Cluster, place: u32, key: &str) -> Option<Vec<u8>> {
     let node = cluster.node(place)?;
     let key = key.as_bytes().to_vec().into();
-    match node.store.read_only(&KeyCommand::Get { key }, true)? {
+    match node
+        .store
+        .read_only(&KeyCommand::Get { key }, true, Lsn::ZERO)?
+    {
         Reply::Bulk(value) => Some(value.to_vec()),
         _ => None,
     }
