@@ -1,7 +1,7 @@
 //! What all clients' buffers take together, and who goes when it is too much.
 //!
 //! Promise: once the sum is above `maxmemory-clients`, those go who take most, until it is not, as in Redis;
-//! CLIENT NO-EVICT keeps a client. Each client alone is bounded as well (`session.rs`), but thousands that
+//! CLIENT NO-EVICT keeps a client. Each client alone is bounded as well (`session/`), but thousands that
 //! do not read what they asked for, or send much slowly, would take all memory together.
 
 use std::sync::Arc;
