@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 use understudy::units::{Epoch, Lsn, Millis};
 use understudy::wal::sim_disk::SimDisk;
-use understudy::wal::{ChainPoint, ControlFile, Disk, Kind, Loaded, SnapshotKey};
+use understudy::wal::{
+    ChainPoint, ControlFile, Disk, Kind, Loaded, SnapshotKey, discarded_files, summarize,
+};
 use wal::search::{Search, configs, rot};
 use wal::{DIR, Story, config, control, disk, first_history, open, search};
 
@@ -84,6 +86,40 @@ fn a_full_disk_closes_nothing_wherever_it_is_met() {
     let search = full::control_without_room();
     holds("full, control file without reserve", &search);
     holds("full, discarded", &full::discarded());
+}
+
+/// (One was listed as damaged while it was written: it had its name before its bytes.)
+#[test]
+fn what_is_listed_as_discarded_is_whole_whatever_happens() {
+    let saves = |disk: &SimDisk| {
+        // A dead disk takes nothing any more.
+        let Ok(bench) = open(disk, config()) else {
+            return (false, false);
+        };
+        for lsn in 1..=9 {
+            let _ = bench
+                .log
+                .append(Epoch(1), Millis(lsn), Kind::Effects, &[7; 100]);
+            bench.drive();
+        }
+        let first = bench.log.save_discarded(Lsn(4));
+        let again = bench.log.save_discarded(Lsn(2));
+        (matches!(first, Ok(Some(_))), matches!(again, Ok(Some(_))))
+    };
+    let check = |image: &SimDisk, (first, again): &(bool, bool)| {
+        let listed = discarded_files(image, Path::new(DIR)).map_err(|error| error.to_string())?;
+        let whole = listed.into_iter().map(|(name, path)| {
+            let summary = summarize(image, &path, name).map_err(|error| error.to_string())?;
+            summary.problem.map_or(Ok(summary.records), Err)
+        });
+        let records: Vec<u64> = whole.collect::<Result<_, String>>()?;
+        match (first, again) {
+            (true, true) if records != [7, 5] => Err(format!("two were saved: {records:?}")),
+            (true, false) if !records.contains(&5) => Err(format!("one was: {records:?}")),
+            _ => Ok(()),
+        }
+    };
+    holds("discarded", &search::crashes_of(saves, check));
 }
 
 #[test]

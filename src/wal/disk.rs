@@ -162,9 +162,13 @@ impl<'a> Replacement<'a> {
     }
 }
 
-fn beside(path: &Path) -> PathBuf {
+/// Ends the name of a file that is not whole yet.
+pub(super) const UNFINISHED: &str = ".tmp";
+
+/// Where a file is written that takes this name once it is whole.
+pub(super) fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
+    name.push(UNFINISHED);
     PathBuf::from(name)
 }
 

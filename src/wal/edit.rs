@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::disk::{DiskFile, ask_room, remove_if_there};
+use super::disk::{DiskFile, UNFINISHED, ask_room, beside, remove_if_there};
 use super::guard::Guard;
 use super::log::{Log, LogClosed};
 use super::record::{ChainPoint, Kind, records};
@@ -88,11 +88,18 @@ impl Log {
             .map_err(|_| EditError::NotKept(after.next()))?;
         let before = reader.position();
         let dir = self.shared.dir.join("discarded");
-        self.shared.disk.create_dir_all(&dir)?;
+        let disk = self.shared.disk.as_ref();
+        disk.create_dir_all(&dir)?;
+        // What a crash left half done is begun anew; nobody else writes here.
+        for name in disk.list(&dir)?.iter().filter(|n| n.ends_with(UNFINISHED)) {
+            disk.remove(&dir.join(name))?;
+        }
         let name = format!("{}-{}-{}.wal", end.epoch, after.next(), end.lsn);
         let path = dir.join(name);
         let bytes = SEGMENT_HEADER_BYTES as u64 + (end.offset - before.offset);
-        let file = self.ask_room(&path, bytes)?;
+        // Whoever lists them meanwhile sees whole files only.
+        let unfinished = beside(&path);
+        let file = self.ask_room(&unfinished, bytes)?;
         let cluster = self.shared.lock().cluster;
         file.write_at(&SegmentHeader { cluster, before }.encode(), 0)?;
         let mut at = SEGMENT_HEADER_BYTES as u64;
@@ -118,7 +125,8 @@ impl Log {
             at += chunk.bytes.len() as u64;
         }
         file.sync_data()?;
-        self.shared.disk.sync_dir(&dir)?;
+        disk.rename(&unfinished, &saved.path)?;
+        disk.sync_dir(&dir)?;
         Ok(Some(saved))
     }
 
