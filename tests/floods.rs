@@ -468,6 +468,38 @@ fn without_descriptors_the_others_are_served_and_new_ones_come_in_later() {
 }
 
 #[test]
+fn http_connections_that_say_nothing_take_no_place_of_others() {
+    let (lab, node) = node("");
+    let bystander = Bystander::of(lab.addr(node));
+    let process = lab.cluster.process_id(1).expect("it runs");
+    let descriptors = || {
+        let open = std::fs::read_dir(format!("/proc/{process}/fd")).expect("Linux");
+        open.count()
+    };
+    let before = descriptors();
+    let http: SocketAddr = lab.http_addr(node).parse().expect("an address");
+    let mut flood = connects(http, sized(600, 3000));
+    for (number, stream) in flood.iter_mut().enumerate() {
+        let some = [&b""[..], b"GET /hea", b"POST /promote HTTP/1.1\r\n"][number % 3];
+        // One that had to go already cannot say more.
+        let _ = stream.write_all(some);
+    }
+    for _ in 0..20 {
+        assert!(lab.says_primary(node), "it is asked over HTTP");
+    }
+    let during = descriptors();
+    assert!(during < before + 200, "{before}, then {during}");
+    let open = flood
+        .iter_mut()
+        .filter_map(|stream| (!is_closed(stream)).then_some(()));
+    let open = open.count();
+    assert!((100..128).contains(&open), "{open} are let be");
+    drop(flood);
+    bystander.was_served();
+    stays_below(&lab, BASE);
+}
+
+#[test]
 fn more_clients_than_the_system_allows_are_not_promised() {
     let (mut lab, node) = node("max_clients = 2000000000");
     let addr = lab.addr(node);

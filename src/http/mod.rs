@@ -7,6 +7,7 @@
 
 mod cluster;
 mod discarded;
+mod door;
 mod health;
 mod metrics;
 mod orders;
@@ -45,7 +46,8 @@ type Shared = Arc<Server>;
 pub async fn serve(server: Arc<Server>, listener: TcpListener) {
     let stopping = server.node.stopping.clone();
     let router = router(server);
-    let served = axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned());
+    let door = door::Door::of(listener);
+    let served = axum::serve(door, router).with_graceful_shutdown(stopping.cancelled_owned());
     if let Err(error) = served.await {
         tracing::warn!("HTTP ended: {error}");
     }
