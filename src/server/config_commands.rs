@@ -58,11 +58,22 @@ fn failed(name: &str, why: &str) -> Reply {
     Reply::Error(text.into())
 }
 
+/// What is set in another way, and how.
+const ELSEWHERE: [(&str, &str); 1] = [(
+    "requirepass",
+    "only its digest is kept: ACL SETUSER default resetpass >password changes it while the node runs, \
+     auth.requirepass_file (or auth.acl_file) for its next start",
+)];
+
 /// All are judged before the first is changed.
 fn set(server: &Server, pairs: &[(Bytes, Bytes)]) -> Result<(), Reply> {
     let mut changes: Vec<(&str, &'static Change, &Bytes)> = Vec::with_capacity(pairs.len());
     for (name, value) in pairs {
         let Some(parameter) = find(name) else {
+            let is_it = |(known, _): &&(&str, &str)| name.eq_ignore_ascii_case(known.as_bytes());
+            if let Some((known, how)) = ELSEWHERE.iter().find(is_it) {
+                return Err(failed(known, how));
+            }
             let name = String::from_utf8_lossy(name);
             let text =
                 format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'");
