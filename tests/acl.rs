@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Lab, alone};
-use reference::{Client, Random, Redis, encoded, from_environment};
-use understudy::resp::Reply;
+use reference::{Client, Random, Redis, encoded, encoded_as, from_environment};
+use understudy::resp::{Reply, Version};
 
 /// Rules about single commands come out of Redis in the order of a hash table: the words of each text
 /// are compared in order of the alphabet.
@@ -32,7 +32,17 @@ fn normal(reply: &Reply) -> Reply {
         }
         // HELLO tells another version and another connection.
         Reply::Array(items) if items.first() == Some(&Reply::text("server")) => Reply::OK,
+        Reply::Map(pairs)
+            if pairs
+                .first()
+                .is_some_and(|(key, _)| *key == Reply::text("server")) =>
+        {
+            Reply::OK
+        }
         Reply::Array(items) => Reply::Array(items.iter().map(normal).collect()),
+        Reply::Map(pairs) => {
+            Reply::Map(pairs.iter().map(|(k, v)| (normal(k), normal(v))).collect())
+        }
         other => other.clone(),
     }
 }
@@ -180,14 +190,26 @@ fn random_request(random: &mut Random) -> Vec<&'static str> {
 
 #[test]
 fn rules_mean_what_they_mean_in_redis() {
+    rules_mean_the_same(Version::Resp2, 11);
+}
+
+#[test]
+fn rules_mean_what_they_mean_in_redis_over_resp3() {
+    rules_mean_the_same(Version::Resp3, 13);
+}
+
+fn rules_mean_the_same(version: Version, seed: u64) {
     let Some(redis) = Redis::start() else {
         eprintln!("SKIPPED: no redis-server on PATH, replies were compared with nothing");
         return;
     };
     let (lab, node) = Lab::start(alone());
     let mut pair = [Client::over(redis.connect()), Client::to(lab.addr(node))];
-    let seed = from_environment("ACL_SEED", 11);
-    let rounds = from_environment("ACL_COUNT", 4000);
+    for client in &mut pair {
+        client.speaks(version);
+    }
+    let seed = from_environment("ACL_SEED", seed);
+    let rounds = from_environment("ACL_COUNT", 2000);
     eprintln!("ACL_SEED={seed} ACL_COUNT={rounds}");
     let mut random = Random(seed | 1);
     let (mut taken, mut permitted, mut refused) = (0, 0, 0);
@@ -196,8 +218,8 @@ fn rules_mean_what_they_mean_in_redis() {
         let mut both = |words: &[&str]| {
             let [theirs, ours] = pair.each_mut().map(|client| client.send(words));
             assert_eq!(
-                encoded(&normal(&theirs)),
-                encoded(&normal(&ours)),
+                encoded_as(version, &normal(&theirs)),
+                encoded_as(version, &normal(&ours)),
                 "seed {seed}, round {round}: {words:?}"
             );
             ours
@@ -248,7 +270,7 @@ fn connections_are_let_in_and_refused_as_in_redis() {
     };
     let (lab, node) = Lab::start(alone());
     let seed = from_environment("ACL_SEED", 12);
-    let rounds = from_environment("ACL_COUNT", 4000);
+    let rounds = from_environment("ACL_COUNT", 2000);
     eprintln!("ACL_SEED={seed} ACL_COUNT={rounds}");
     let mut random = Random(seed | 1);
     let pair = || [Client::over(redis.connect()), Client::to(lab.addr(node))];
@@ -257,8 +279,8 @@ fn connections_are_let_in_and_refused_as_in_redis() {
     let both = |pair: &mut [Client; 2], words: &[&str], round: u64| {
         let [theirs, ours] = pair.each_mut().map(|client| client.send(words));
         assert_eq!(
-            encoded(&normal(&theirs)),
-            encoded(&normal(&ours)),
+            encoded_as(Version::Resp3, &normal(&theirs)),
+            encoded_as(Version::Resp3, &normal(&ours)),
             "seed {seed}, round {round}: {words:?}"
         );
         ours
@@ -306,7 +328,13 @@ fn connections_are_let_in_and_refused_as_in_redis() {
                 random.pick(&["p", "p", "q"]),
             ],
             2 => vec!["auth", "p"],
-            3 => vec!["hello", "2", "AUTH", random.pick(&["u", "v"]), "p"],
+            3 => vec![
+                "hello",
+                random.pick(&["2", "3"]),
+                "AUTH",
+                random.pick(&["u", "v"]),
+                "p",
+            ],
             4 => vec!["MULTI"],
             5 => vec!["EXEC"],
             6 => vec!["DISCARD"],

@@ -19,7 +19,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner
 use reference::clock::Clock;
 use reference::commands::{EXPIRIES, KEYS, random_command};
 use reference::{Client, Random, Redis, ask_for_bytes, encoded, from_environment};
-use understudy::resp::Reply;
+use understudy::resp::{Reply, Version};
 
 /// A connection to each server; both say and hear the same.
 struct Pair {
@@ -189,12 +189,13 @@ impl Pair {
             ours: Client::over(ours),
             queued: None,
         };
-        if resp3 {
-            for client in [&mut pair.theirs, &mut pair.ours] {
-                let hello = client.ask("HELLO 3");
-                assert!(matches!(hello, Reply::Map(_)), "{hello:?}");
-            }
-        }
+        let version = if resp3 {
+            Version::Resp3
+        } else {
+            Version::Resp2
+        };
+        pair.theirs.speaks(version);
+        pair.ours.speaks(version);
         pair
     }
 

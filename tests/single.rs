@@ -336,3 +336,39 @@ fn malformed_requests_close_their_connection_and_no_other() {
             .expect("others go on");
     }
 }
+
+/// One was killed forty milliseconds after its first start: it belonged to a cluster that had no rule yet, and
+/// never served again.
+#[test]
+fn who_is_killed_in_its_first_moments_serves_when_it_is_started_again() {
+    let of_three = |mode: &str| Plan {
+        mode: mode.to_owned(),
+        ..Plan::three_data_nodes("first")
+    };
+    let pair = Plan::pair_with_witness("first");
+    for plan in [alone(), alone(), of_three("async"), of_three("sync"), pair] {
+        let mut lab = Lab::prepare(plan, |_, text| text);
+        lab.cluster.start_all().expect("they start");
+        let logs: Vec<_> = lab
+            .cluster
+            .ids()
+            .iter()
+            .map(|id| (*id, lab.log_file(*id)))
+            .collect();
+        let winner = until("a first victory", || {
+            let mut won = logs.iter().filter(|(_, log)| {
+                let text = std::fs::read_to_string(log).unwrap_or_default();
+                text.contains("promoting")
+            });
+            won.next().map(|(id, _)| *id)
+        });
+        lab.cluster.kill9(winner).expect("it runs");
+        lab.cluster.start(winner).expect("it starts");
+        let node = lab.ready();
+        let set: String = redis::cmd("SET")
+            .arg(&["k", "v"])
+            .query(&mut lab.connect(node))
+            .expect("a write");
+        assert_eq!(set, "OK");
+    }
+}

@@ -801,12 +801,18 @@ impl Machine {
             })
             .collect();
         voters.sort_unstable();
-        let cluster = self.config.new_cluster_id;
-        self.change_control(|control| control.cluster = Some(cluster));
         let mut first = self.desired_rule(&voters, &[]);
         first.founding = true;
         let report = self.open_report(now, epoch, LossBound::ZERO, answers);
         let reign = Reign::new(epoch, first, report, self.released);
+        // Together: a node killed between the two belonged to a cluster that has no rule. It was not
+        // blank any more, so nothing could begin, and nobody could win: it never served.
+        let cluster = self.config.new_cluster_id;
+        let rule = reign.proposal.as_ref().map(|first| first.recorded.clone());
+        self.change_control(|control| {
+            control.cluster = Some(cluster);
+            control.rule = rule;
+        });
         self.take_the_throne(now, reign);
     }
 }
@@ -814,7 +820,39 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replica::{Input, Now, Output};
     use crate::units::Millis;
+
+    /// Found by a test of CONFIG whose node was killed forty milliseconds after its first start.
+    #[test]
+    fn whoever_begins_a_cluster_has_its_rule_whenever_it_dies() {
+        let mut machine = Machine::alone();
+        let now = |ms| Now {
+            boot: Micros::from_ms(ms),
+            wall: Millis(ms),
+        };
+        let mut begun = false;
+        for ms in 0..5000 {
+            machine.handle(now(ms), Input::Tick);
+            while let Some(output) = machine.poll_output() {
+                match output {
+                    Output::Persist {
+                        generation,
+                        control,
+                    } => {
+                        assert_eq!(control.cluster.is_some(), control.rule.is_some());
+                        machine.handle(now(ms), Input::Persisted(generation));
+                    }
+                    Output::BeginReign { .. } => begun = true,
+                    _ => {}
+                }
+            }
+            if begun {
+                return;
+            }
+        }
+        panic!("it never began");
+    }
 
     /// Seed 4416 of the model's "three in sync": node 1 had been the primary, was back and took
     /// nobody for gone; node 2 took node 1 for gone. Both ranked first and split the votes for ever.

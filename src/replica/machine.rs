@@ -675,9 +675,18 @@ impl Machine {
 impl Machine {
     /// One of three data nodes in sync mode, with nothing on its disk.
     pub(super) fn of_three(id: u32) -> Machine {
+        Machine::of(id, 3)
+    }
+
+    /// A node without others, with nothing on its disk.
+    pub(super) fn alone() -> Machine {
+        Machine::of(1, 1)
+    }
+
+    fn of(id: u32, data_nodes: u32) -> Machine {
         use super::config::{Kind, MaxLoss, Member, Mode};
         use crate::units::Millis;
-        let members = (1..=3).map(|id| Member {
+        let members = (1..=data_nodes).map(|id| Member {
             id: NodeId(id),
             kind: Kind::Data,
             vote: true,

@@ -137,8 +137,13 @@ impl Random {
 
 /// As RESP2 has it.
 pub fn encoded(reply: &Reply) -> Bytes {
+    encoded_as(Version::Resp2, reply)
+}
+
+/// As RESP3 has it: a reply of RESP2 says as much as before, one of RESP3 what it is, too.
+pub fn encoded_as(version: Version, reply: &Reply) -> Bytes {
     let mut out = BytesMut::new();
-    reply.encode(Version::Resp2, &mut out);
+    reply.encode(version, &mut out);
     out.freeze()
 }
 
@@ -191,6 +196,14 @@ impl Client {
         Client::over(TcpStream::connect(addr).expect("the node listens"))
     }
 
+    /// From here on.
+    pub fn speaks(&mut self, version: Version) {
+        if version == Version::Resp3 {
+            let hello = self.ask("HELLO 3");
+            assert!(matches!(hello, Reply::Map(_)), "{hello:?}");
+        }
+    }
+
     pub fn send(&mut self, words: &[&str]) -> Reply {
         let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
         ask(&mut self.stream, &mut self.parser, &words)
@@ -223,16 +236,25 @@ impl Client {
     }
 }
 
-/// Asks both the same, line by line, and compares.
+/// Asks both the same, line by line, and compares; over each version.
 pub fn answers_as(redis: &Redis, ours: SocketAddr, lines: &[&str]) {
-    let (mut theirs, mut ours) = (Client::over(redis.connect()), Client::to(ours));
-    for line in lines {
-        let words: Vec<&str> = line
-            .split(' ')
-            .map(|w| if w == "''" { "" } else { w })
-            .collect();
-        let (wanted, got) = (theirs.send(&words), ours.send(&words));
-        assert_eq!(encoded(&got), encoded(&wanted), "{line}");
+    for version in [Version::Resp2, Version::Resp3] {
+        let (mut theirs, mut ours) = (Client::over(redis.connect()), Client::to(ours));
+        theirs.speaks(version);
+        ours.speaks(version);
+        for line in lines {
+            let words: Vec<&str> = line
+                .split(' ')
+                .map(|w| if w == "''" { "" } else { w })
+                .collect();
+            let [wanted, got] =
+                [theirs.send(&words), ours.send(&words)].map(|reply| encoded_as(version, &reply));
+            assert_eq!(got, wanted, "{version:?}: {line}");
+            if *line == "RESET" {
+                theirs.speaks(version);
+                ours.speaks(version);
+            }
+        }
     }
 }
 

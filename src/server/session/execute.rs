@@ -21,7 +21,7 @@ use crate::server::slowlog;
 impl Session<'_> {
     /// Executes what can be executed now, in order.
     pub(super) fn execute(&mut self) {
-        let before = self.hold.bytes();
+        let (before, mut outwaited) = (self.hold.bytes(), false);
         while self.awaited.is_none()
             && !self.drowned
             && let Some(front) = self.todo.front()
@@ -106,6 +106,7 @@ impl Session<'_> {
                     // Those behind it have waited as long: nothing is read while a command
                     // waits. (A pipeline of a thousand once took as many timeouts to fail.)
                     self.refuse_front(why);
+                    outwaited = true;
                 }
                 Err(Cannot::Refuse(why)) => {
                     self.blocked_since = None;
@@ -120,7 +121,10 @@ impl Session<'_> {
                 }
             }
         }
-        self.blocked_since = None;
+        // What was sent together with what waited too long has waited as long, too ([`Session::serve`]).
+        if !(outwaited && self.todo.is_empty()) {
+            self.blocked_since = None;
+        }
     }
 
     /// DEBUG SLEEP at the front: whether it is over, and answered. Replies before it go out meanwhile.

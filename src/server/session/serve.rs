@@ -169,6 +169,22 @@ impl Session<'_> {
                 tokio::task::yield_now().await;
                 continue;
             }
+            if idle && self.blocked_since.is_some() && !self.closing {
+                // Of what waited too long. What is there by now came meanwhile.
+                let read = tokio::select! {
+                    biased;
+                    read = stream.read_buf(&mut buffer) => Some(read?),
+                    () = std::future::ready(()) => None,
+                };
+                match read {
+                    Some(0) => return Ok(()),
+                    Some(read) => {
+                        self.has_read(read);
+                        continue;
+                    }
+                    None => self.blocked_since = None,
+                }
+            }
             let waits = self.waits();
             // A client that waits for others may go meanwhile.
             let listens = idle || (self.blocked.is_some() && !self.unparsed);
@@ -191,8 +207,7 @@ impl Session<'_> {
                     if read == 0 {
                         return Ok(());
                     }
-                    Stats::add(&node.stats.net_in, read as u64);
-                    self.client.activity.moves(read);
+                    self.has_read(read);
                 }
                 reign = &mut reign_moves => match reign {
                     Some(reign) => reign_moves.set(moved(reign)),
@@ -211,6 +226,11 @@ impl Session<'_> {
                 }
             }
         }
+    }
+
+    fn has_read(&self, bytes: usize) {
+        Stats::add(&self.server.node.stats.net_in, bytes as u64);
+        self.client.activity.moves(bytes);
     }
 
     /// Whether more answers may wait.
