@@ -6,9 +6,14 @@ use comfy_table::{LineStyle, TableStyle};
 
 use crate::units::Millis;
 
-/// The error and its causes on one line.
+/// The error and its causes on one line, each once: some name their cause in their own sentence.
 pub fn one_line(error: &anyhow::Error) -> String {
-    let text = format!("{error:#}");
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text += &format!(": {cause}");
+        }
+    }
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -90,6 +95,19 @@ pub fn count(number: u64, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let taken = || std::io::Error::other("the address is in use");
+        let told = anyhow::Error::new(taken())
+            .context("cannot listen: the address is in use; take another");
+        assert_eq!(
+            one_line(&told),
+            "cannot listen: the address is in use; take another"
+        );
+        let not_told = anyhow::Error::new(taken()).context("cannot listen");
+        assert_eq!(one_line(&not_told), "cannot listen: the address is in use");
+    }
 
     #[test]
     fn numbers_are_grouped_by_three() {

@@ -224,7 +224,8 @@ impl Session<'_> {
             None => "may be of any age: it has not caught up with a primary that serves".into(),
         };
         let text = format!(
-            "LAGGING what is read here {found}, and this connection takes {} ms; ask the primary, or              allow more (CLIENT MAXSTALENESS)",
+            "LAGGING what is read here {found}, and this connection takes {} ms; ask the primary, or \
+             allow more (CLIENT MAXSTALENESS)",
             most.as_millis()
         );
         Err(Reply::Error(text.into()))
