@@ -12,7 +12,7 @@ mod reference;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
-use reference::commands::{EXPIRIES, VALUES, random_command};
+use reference::commands::{EXPIRIES, VALUES, random_command, sorted};
 use reference::{Random, Redis, ask, encoded, from_environment};
 use understudy::command::{Command, CommandSpec, KeyCommand, SessionCommand, lookup};
 use understudy::keyspace::{HashSeed, Keyspace};
@@ -43,25 +43,6 @@ fn ours(keyspace: &mut Keyspace, lsn: &mut Lsn, args: &[&[u8]], now: Millis) -> 
             plan.reply
         }
         Ok(Command::Session(command)) => panic!("no key command: {command:?}"),
-    }
-}
-
-/// Puts what may come in any order into one order.
-fn sorted(name: &str, reply: Reply) -> Reply {
-    let sort = |mut items: Vec<Reply>| {
-        items.sort_by_key(encoded);
-        Reply::Array(items)
-    };
-    match (name, reply) {
-        ("KEYS", Reply::Array(items)) => sort(items),
-        ("SCAN", Reply::Array(mut parts)) if parts.len() == 2 => {
-            let Some(Reply::Array(keys)) = parts.pop() else {
-                panic!("SCAN without keys")
-            };
-            parts.push(sort(keys));
-            Reply::Array(parts)
-        }
-        (_, reply) => reply,
     }
 }
 

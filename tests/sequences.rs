@@ -17,8 +17,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 use reference::clock::Clock;
-use reference::commands::{EXPIRIES, KEYS, random_command};
-use reference::{Client, Random, Redis, ask_for_bytes, encoded, from_environment};
+use reference::commands::{EXPIRIES, KEYS, random_command, sorted};
+use reference::{Client, Random, Redis, ask_for_bytes, from_environment};
 use understudy::resp::{Reply, Version};
 
 /// A connection to each server; both say and hear the same.
@@ -164,20 +164,6 @@ fn has_error(reply: &Reply) -> bool {
     match reply {
         Reply::Array(replies) => replies.iter().any(Reply::is_error),
         reply => reply.is_error(),
-    }
-}
-
-/// What may come in any order, in one order.
-fn sorted(name: &str, reply: Reply) -> Reply {
-    match (name, reply) {
-        ("KEYS", Reply::Array(mut keys)) => {
-            keys.sort_by_key(encoded);
-            Reply::Array(keys)
-        }
-        ("SCAN", Reply::Array(parts)) => {
-            Reply::Array(parts.into_iter().map(|part| sorted("KEYS", part)).collect())
-        }
-        (_, reply) => reply,
     }
 }
 

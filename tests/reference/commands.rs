@@ -1,6 +1,8 @@
 //! Random commands: mostly right, often with odd arguments, sometimes with the wrong number of them.
 
-use super::Random;
+use understudy::resp::Reply;
+
+use super::{Random, encoded};
 
 pub const KEYS: [&str; 9] = [
     "a", "b", "c", "key:1", "key:2", "h[x]", "", "counter", "float",
@@ -377,4 +379,18 @@ pub fn random_command(random: &mut Random, expiries: &[&str]) -> Vec<String> {
         _ => {}
     }
     args
+}
+
+/// What may come in any order, in one order.
+pub fn sorted(name: &str, reply: Reply) -> Reply {
+    match (name, reply) {
+        ("KEYS", Reply::Array(mut keys)) => {
+            keys.sort_by_key(encoded);
+            Reply::Array(keys)
+        }
+        ("SCAN", Reply::Array(parts)) => {
+            Reply::Array(parts.into_iter().map(|part| sorted("KEYS", part)).collect())
+        }
+        (_, reply) => reply,
+    }
 }
