@@ -46,6 +46,7 @@ const APPLIED: Start = Start::Setup("three at applied", setups::applied);
 /// Each mutant, and from where it is caught. That it shows in other places, too, is usual.
 const HUNTS: &[(Guard, Start)] = &[
     (Guard::R1, WITNESS),
+    (Guard::R1Begin, Start::Stage("a blank node alone")),
     (Guard::R4, Start::Stage("a replaced standby")),
     (Guard::R5Majority, WITNESS),
     (Guard::R5OneProposal, Start::Stage("an unheard recording")),

@@ -8,7 +8,7 @@ use super::machine::{Machine, Now, Output, Role};
 use super::message::{Ballot, Message, Refusal};
 use super::reign::Reign;
 use super::report::{Cause, LossBound};
-use super::rule::{RecordedRule, Rule, Voter};
+use super::rule::{RecordedRule, Rule, RuleId, Voter};
 use crate::units::{Epoch, Micros, NodeId};
 
 /// Epochs skipped by a promotion that declares members lost: more than they can have used unseen.
@@ -783,6 +783,25 @@ impl Machine {
     }
 
     fn count_beginners(&mut self, now: Now, epoch: Epoch, answers: &BTreeMap<NodeId, Answer>) {
+        if self.control.cluster.is_none() {
+            self.found(epoch, answers);
+            // R1: who reigned before that was durable, and was killed, had a log of a cluster that it
+            // did not belong to, and never started again.
+            if self.keeps(Guard::R1Begin) {
+                return;
+            }
+        }
+        let own = self.control.cluster == Some(self.config.new_cluster_id);
+        if let Some(founding) = self.control.rule.clone().filter(|_| own) {
+            let report = self.open_report(now, epoch, LossBound::ZERO, answers);
+            let reign = Reign::new(epoch, founding.rule, report, self.released);
+            self.take_the_throne(now, reign);
+        }
+    }
+
+    /// Where all others agreed: this node becomes a member of a cluster of its own, and its vote
+    /// counts again once that is durable.
+    fn found(&mut self, epoch: Epoch, answers: &BTreeMap<NodeId, Answer>) {
         let all = self
             .beginners()
             .all(|id| answers.get(&id).is_some_and(|a| a.refused.is_none()));
@@ -803,17 +822,18 @@ impl Machine {
         voters.sort_unstable();
         let mut first = self.desired_rule(&voters, &[]);
         first.founding = true;
-        let report = self.open_report(now, epoch, LossBound::ZERO, answers);
-        let reign = Reign::new(epoch, first, report, self.released);
+        let id = RuleId { epoch, version: 1 };
         // Together: a node killed between the two belonged to a cluster that has no rule. It was not
         // blank any more, so nothing could begin, and nobody could win: it never served.
         let cluster = self.config.new_cluster_id;
-        let rule = reign.proposal.as_ref().map(|first| first.recorded.clone());
         self.change_control(|control| {
             control.cluster = Some(cluster);
-            control.rule = rule;
+            control.rule = Some(RecordedRule { id, rule: first });
         });
-        self.take_the_throne(now, reign);
+        if let Role::Standing(candidacy) = &mut self.role {
+            candidacy.own_vote = self.generation;
+            candidacy.answers.remove(&self.config.id);
+        }
     }
 }
 

@@ -29,6 +29,8 @@ macro_rules! guards {
 guards! {
     /// R1: nothing is said before what it depends on is durable.
     R1,
+    /// R1: nor is anything logged. Who begins a cluster belongs to it first.
+    R1Begin,
     /// R4: a standby's cursors start afresh at each handshake.
     R4,
     /// R5: nothing is released before a majority has recorded a rule of this epoch.

@@ -85,6 +85,11 @@ impl World {
     /// Whether the disks that are left could elect someone under the newest rule, all nodes being
     /// up (R10, R14, R24): if not, refusing is right.
     fn could_elect(&self) -> bool {
+        let mut disks = self.nodes.iter().map(|node| node.control.as_ref());
+        if disks.all(|control| control.is_none_or(|control| control.cluster.is_none())) {
+            // Blank ones begin, but only once: here nobody says to be blank after that.
+            return self.ghost.winners.is_empty();
+        }
         let counted = |i: usize| {
             let control = self.nodes[i].control.as_ref();
             control.filter(|_| !self.nodes[i].condemned)

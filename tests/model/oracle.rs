@@ -26,6 +26,8 @@ pub struct Ghost {
     pub winners: BTreeMap<Epoch, usize>,
     /// Durable votes: epoch, voter, its incarnation, whom for.
     votes: BTreeMap<(Epoch, usize, u64), NodeId>,
+    /// The cluster that is durably a node's, by node and incarnation.
+    clusters: BTreeMap<(usize, u64), u128>,
     /// The newest rule made durable, by node and incarnation.
     recorded: BTreeMap<(usize, u64), RuleId>,
     /// Per node: the records it has held at some time, handed over and synced.
@@ -58,6 +60,7 @@ impl Ghost {
             released: Vec::new(),
             winners: BTreeMap::new(),
             votes: BTreeMap::new(),
+            clusters: BTreeMap::new(),
             recorded: BTreeMap::new(),
             held: vec![Default::default(); nodes],
             known: vec![Lsn::ZERO; nodes],
@@ -92,6 +95,9 @@ impl Ghost {
             return Some(Violation(format!("node {} took a promise back", i + 1)));
         }
         *promised = control.promised;
+        if let Some(cluster) = control.cluster {
+            self.clusters.insert(who, cluster);
+        }
         if let Some(recorded) = &control.rule {
             self.recorded.insert(who, recorded.id);
         }
@@ -122,6 +128,9 @@ impl Ghost {
             Message::BeatAnswer(answer) => !answer.lease || promised >= answer.epoch,
             _ => true,
         };
+        let of_cluster = self.clusters.get(&(i, incarnation));
+        let durable =
+            durable && (envelope.cluster.is_none() || envelope.cluster.as_ref() == of_cluster);
         let message = &envelope.message;
         (!durable).then(|| Violation(format!("node {} said before durable: {message:?}", i + 1)))
     }

@@ -37,6 +37,16 @@ pub fn three() -> Bounds {
     }
 }
 
+/// One data node.
+pub fn alone() -> Bounds {
+    Bounds {
+        data: 1,
+        witnesses: 0,
+        mode: Mode::Sync,
+        ..witness()
+    }
+}
+
 /// Three data nodes, semi-sync, level received: the default.
 pub fn received() -> Bounds {
     Bounds {

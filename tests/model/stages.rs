@@ -94,6 +94,15 @@ impl World {
     }
 }
 
+/// R24: nothing has begun yet.
+///
+/// Found by a test that kills who wins first: it had written into its log under a cluster's number
+/// that was not durable, and its log was another cluster's when it came back.
+#[expect(clippy::unnecessary_wraps, reason = "as every stage")]
+fn blank(bounds: Bounds) -> Staged {
+    Ok(World::blank(bounds).calm(6))
+}
+
 /// R25: the witness promises a lease, its disk is replaced, and it is admitted again at once. The
 /// standby heard none of the heartbeats meanwhile (they went down with a connection), so its own
 /// promise is nearly over. Then nobody hears the primary any more.
@@ -493,6 +502,9 @@ fn budget() -> Bounds {
 
 /// Every stage, by name.
 pub const STAGES: &[Stage] = &[
+    ("a blank node alone", setups::alone, blank),
+    ("three blank nodes", setups::three, blank),
+    ("a blank pair", setups::witness, blank),
     ("a forgotten promise", setups::witness, forgotten_promise),
     ("a log given up", setups::witness, log_given_up),
     ("a replaced standby", setups::witness, replaced_standby),

@@ -218,7 +218,7 @@ fn config(bounds: &Bounds, i: usize, node: &Node) -> Config {
         lease: node.lease,
         refused_is_dead: true,
         bootstrap: false,
-        new_cluster_id: 77,
+        new_cluster_id: u128::from(node.process),
         new_incarnation: node.incarnation,
         process: node.process,
         boot: node.boot,
@@ -696,6 +696,13 @@ impl World {
             Output::BeginReign { epoch } => {
                 self.nodes[i].begin = Some(epoch);
                 self.nodes[i].stream = None;
+                let control = self.nodes[i].control.as_ref();
+                if !control.is_some_and(|c| c.cluster.is_some() && c.promised >= epoch) {
+                    let node = i + 1;
+                    self.blame(format!(
+                        "node {node} begins epoch {epoch} before it is durable"
+                    ));
+                }
                 let known = self.view(i).map_or(Lsn::ZERO, |view| view.released);
                 let fault = self.ghost.note_winner(i, epoch, known);
                 self.violation = self.violation.take().or(fault);

@@ -67,6 +67,8 @@ struct Inner {
     votes: BTreeMap<(Epoch, Place, u64), NodeId>,
     recorded: BTreeMap<(Place, u64), RuleId>,
     promised: BTreeMap<(Place, u64), Epoch>,
+    /// Per node: the newest promise that is durable, of a member of a cluster.
+    promised_as_member: BTreeMap<Place, Epoch>,
     /// Which records each node has held at some time: handed to its system, and synced.
     handed: BTreeMap<Place, BTreeSet<(Lsn, Epoch)>>,
     held: BTreeMap<Place, BTreeSet<(Lsn, Epoch)>>,
@@ -663,6 +665,9 @@ impl Inner {
             return Err(format!("node {place} took a promise back"));
         }
         *promised = control.promised;
+        if control.cluster.is_some() {
+            self.promised_as_member.insert(place, control.promised);
+        }
         if let Some(recorded) = &control.rule {
             self.recorded.insert(who, recorded.id);
         }
@@ -705,6 +710,11 @@ impl Inner {
 
     fn note_winner(&mut self, place: Place, epoch: Epoch) -> Result<(), String> {
         self.takeovers += 1;
+        if self.promised_as_member.get(&place) < Some(&epoch) {
+            return Err(format!(
+                "node {place} begins epoch {epoch} before it is durable"
+            ));
+        }
         match self.winners.insert(epoch, place) {
             Some(other) => Err(format!(
                 "epoch {epoch} was won by nodes {other} and {place}"
