@@ -372,3 +372,45 @@ fn who_is_killed_in_its_first_moments_serves_when_it_is_started_again() {
         assert_eq!(set, "OK");
     }
 }
+
+/// The advice was there, and following it ended in another error.
+#[test]
+fn a_log_without_control_state_is_begun_again_when_a_person_says_so() {
+    let (mut lab, first) = Lab::start(Plan::three_data_nodes("orphan"));
+    let load = lab.load(2, 10);
+    load.more(200);
+    let kept = load.stop();
+    let cluster = lab.seen_by(first).cluster_id;
+    for id in lab.cluster.ids() {
+        lab.cluster.kill9(id).expect("it runs");
+    }
+    let data_dir = lab.data_dir(first);
+    for name in ["control.a", "control.b"] {
+        std::fs::remove_file(data_dir.join(name)).expect("both copies are written");
+    }
+    lab.cluster.start(first).expect("it starts");
+    let log = lab.log_file(first);
+    until("advice", || {
+        let text = std::fs::read_to_string(&log).expect("it is ours");
+        text.contains("start it with --bootstrap").then_some(())
+    });
+    lab.cluster.kill9(first).expect("it ended");
+    lab.cluster
+        .start_with(first, &["--bootstrap"])
+        .expect("it starts");
+    let report = lab.takeover(first, "its report", |report| report.kind == "forced");
+    assert!(!report.loss.bound.exact_zero, "nobody can know");
+    lab.has_all(first, &kept);
+    // Who kept what the lost control state had promised follows, and counts again.
+    lab.cluster.start_all().expect("they start");
+    assert_eq!(lab.ready(), first);
+    let seen = lab.until_seen(first, "three members", |seen| {
+        seen.rule
+            .as_ref()
+            .is_some_and(|rule| rule.members.len() == 3)
+    });
+    assert_eq!(seen.cluster_id, cluster);
+    lab.cluster.kill9(first).expect("it runs");
+    let next = lab.primary_among(&lab.others(&[first]));
+    lab.has_all(next, &kept);
+}

@@ -138,6 +138,8 @@ fn at_path(path: &Path) -> impl FnOnce(std::io::Error) -> StartError + '_ {
 /// What the disk held.
 struct Found {
     control: Option<Control>,
+    /// Whose log it is, where the control state is lost and a person says to begin again with it.
+    orphaned: Option<u128>,
     file: ControlFile,
     reserve: Arc<Reserve>,
     loaded: snapshots::Loaded,
@@ -159,29 +161,32 @@ fn look_at_disk(host: &dyn Host, settings: &Settings) -> Result<Found, StartErro
     let reserve = Arc::new(Reserve::open(Arc::clone(disk), dir));
     let kept = Some(Arc::clone(&reserve));
     let (file, loaded) = ControlFile::load_within(kept, Arc::clone(disk), dir)?;
-    let control = match &loaded {
+    let control: Option<Control> = match &loaded {
         Loaded::Found(bytes) => {
             Some(serde_json::from_slice(bytes).map_err(StartError::ControlContent)?)
         }
         _ => None,
     };
     let segments = segment_files(disk.as_ref(), dir).map_err(at_path(dir))?;
-    let has_log = !segments.is_empty();
-    if control.is_none() && has_log && !settings.bootstrap {
-        let what = if loaded == Loaded::Damaged {
-            "damaged"
-        } else {
-            "missing"
+    let member = control.as_ref().is_some_and(|c| c.cluster.is_some());
+    let orphan = segments.first().filter(|_| !member);
+    if orphan.is_some() && !settings.bootstrap {
+        let what = match loaded {
+            Loaded::Missing => "missing",
+            Loaded::Damaged => "damaged",
+            Loaded::Found(_) => "of no cluster",
         };
         return Err(StartError::LogWithoutControl {
             dir: dir.to_path_buf(),
             what,
         });
     }
+    let orphaned = orphan.and_then(|path| segment_header(disk.as_ref(), path));
     let snapshots = SnapshotStore::open(Arc::clone(disk), dir)?;
     let log_first = segments.first().and_then(|path| segment_first(path));
     let mut found = Found {
         control,
+        orphaned: orphaned.map(|header| header.cluster),
         file,
         reserve,
         loaded: snapshots::Loaded::nothing(host),
@@ -266,7 +271,10 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
     let process = host.draw();
     let log = open_whole_log(&host, &settings, &found, &cell, process).await?;
     host.blocking(|| do_without_damaged(&mut found, &settings, log.end().lsn))?;
-    let config = Arc::new(settings.machine(process, host.as_ref()));
+    let mut config = settings.machine(process, host.as_ref());
+    if let Some(cluster) = found.orphaned {
+        config.new_cluster_id = cluster;
+    }
     let end = log.end();
     let position = LogPos {
         epoch: end.epoch,
@@ -283,7 +291,7 @@ pub async fn start(settings: Settings, host: Arc<dyn Host>) -> Result<Running, S
         host.observe(Seen::Durable(control));
     }
     let no_base = found.loaded.end == NEVER;
-    let machine = Machine::new(config, found.control, view, host.now());
+    let machine = Machine::new(Arc::new(config), found.control, view, host.now());
     let store = Arc::new(Store::new(
         Arc::clone(&host),
         log,
@@ -439,6 +447,7 @@ fn open_log(
         .control
         .as_ref()
         .and_then(|control| control.cluster)
+        .or(found.orphaned)
         .unwrap_or(0);
     let for_log = Arc::clone(cell);
     let on_progress = Arc::new(move |progress: &Progress| {

@@ -9,7 +9,7 @@ use super::message::{Ballot, Message, Refusal};
 use super::reign::Reign;
 use super::report::{Cause, LossBound};
 use super::rule::{RecordedRule, Rule, RuleId, Voter};
-use crate::units::{Epoch, Micros, NodeId};
+use crate::units::{Epoch, Lsn, Micros, NodeId};
 
 /// Epochs skipped by a promotion that declares members lost: more than they can have used unseen.
 const FORCED_LEAP: u64 = 1 << 32;
@@ -373,14 +373,18 @@ impl Machine {
         {
             // R22: the newest epoch may have been known only to members that are declared gone,
             // and no epoch may be won twice.
-            let leap = if self.keeps(Guard::R22Leap) {
-                FORCED_LEAP
-            } else {
-                0
-            };
-            epoch = Epoch(epoch.0 + leap);
+            epoch = self.leap(epoch);
         }
         self.stand_in(now, epoch, false);
+    }
+
+    fn leap(&self, epoch: Epoch) -> Epoch {
+        let leap = if self.keeps(Guard::R22Leap) {
+            FORCED_LEAP
+        } else {
+            0
+        };
+        Epoch(epoch.0 + leap)
     }
 
     fn stand_in(&mut self, now: Now, epoch: Epoch, begin: bool) {
@@ -761,7 +765,7 @@ impl Machine {
         let may_stand = own.kind == Kind::Data && own.vote && own.priority > 0 && self.fit;
         // A log without control state is not blank in the sense of a beginning: the data behind
         // it may be all there is (R24). A person decides, with --bootstrap.
-        let empty = self.log.appended.lsn == crate::units::Lsn::ZERO || self.config.bootstrap;
+        let empty = self.log.appended.lsn == Lsn::ZERO;
         let recent = self.config.worst_case_detection();
         let all_blank = !self.keeps(Guard::R24Begin)
             || self.beginners().all(|id| {
@@ -770,7 +774,7 @@ impl Machine {
                     .is_some_and(|at| now.boot.since(*at) < recent)
             });
         let idle = matches!(self.role, Role::Follower) && self.next_try <= now.boot;
-        if may_stand && empty && all_blank && idle {
+        if may_stand && (empty || self.config.bootstrap) && all_blank && idle {
             let wait = Micros(self.config.interval.0 * self.config.rank(None));
             if self.suspicion.is_none() && wait > Micros::ZERO {
                 self.suspect(now, Cause::Start);
@@ -778,7 +782,12 @@ impl Machine {
                 return;
             }
             self.suspect(now, Cause::Start);
-            self.stand_in(now, self.control.promised.next(), true);
+            let mut epoch = self.control.promised.next();
+            if !empty {
+                // R22: the log goes on, and who wrote it may have reigned in epochs that it lacks.
+                epoch = self.leap(epoch.max(self.log.appended.epoch));
+            }
+            self.stand_in(now, epoch, true);
         }
     }
 
@@ -793,7 +802,14 @@ impl Machine {
         }
         let own = self.control.cluster == Some(self.config.new_cluster_id);
         if let Some(founding) = self.control.rule.clone().filter(|_| own) {
-            let report = self.open_report(now, epoch, LossBound::ZERO, answers);
+            let empty = self.log.appended.lsn == Lsn::ZERO;
+            let bound = if empty {
+                LossBound::ZERO
+            } else {
+                LossBound::UNKNOWN
+            };
+            let mut report = self.open_report(now, epoch, bound, answers);
+            report.forced = !empty;
             let reign = Reign::new(epoch, founding.rule, report, self.released);
             self.take_the_throne(now, reign);
         }

@@ -29,13 +29,7 @@ impl Machine {
         newest: &RecordedRule,
         granted: impl Iterator<Item = &'a Ballot> + Clone,
     ) -> LossBound {
-        let mut bound = LossBound {
-            exact_zero: false,
-            records: None,
-            bytes: None,
-            span_ms: None,
-            announced_missing: 0,
-        };
+        let mut bound = LossBound::UNKNOWN;
         // `max_lag` is kept against what standbys have received, whatever the level: a host that
         // rebooted since, or gave up its log, may hold less than it said (R14).
         let forgot = granted

@@ -49,6 +49,15 @@ impl LossBound {
         span_ms: Some(0),
         announced_missing: 0,
     };
+
+    /// Nothing is known of it.
+    pub const UNKNOWN: LossBound = LossBound {
+        exact_zero: false,
+        records: None,
+        bytes: None,
+        span_ms: None,
+        announced_missing: 0,
+    };
 }
 
 /// A takeover as its winner saw it.

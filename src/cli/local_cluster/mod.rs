@@ -205,6 +205,11 @@ impl LocalCluster {
 
     /// Starts node `id`. Its output is appended to its log file.
     pub fn start(&mut self, id: u32) -> Result<(), LocalError> {
+        self.start_with(id, &[])
+    }
+
+    /// As [`LocalCluster::start`], with these flags of `serve`.
+    pub fn start_with(&mut self, id: u32, flags: &[&str]) -> Result<(), LocalError> {
         if self.is_running(id)? {
             return Err(LocalError::WrongState(id, "already running"));
         }
@@ -219,6 +224,7 @@ impl LocalCluster {
             .arg("serve")
             .arg("--config")
             .arg(&node.config)
+            .args(flags)
             .env(LEASH, "1")
             .stdin(Stdio::piped())
             .stdout(log)
