@@ -215,23 +215,27 @@ impl Checks {
         Ok(())
     }
 
-    /// Until none went away meanwhile: a running node makes the next one first.
+    /// Listed behind the log, and until none went away meanwhile: a running node makes a snapshot, and
+    /// then removes what it makes needless, segments and older ones. (It was once listed before the log:
+    /// the first snapshot came in between, and segments that it had let go were called missing.)
     fn snapshots(&mut self, files: &Files) -> anyhow::Result<()> {
         let mut due = files.snapshots.clone();
-        while !due.is_empty() {
-            let mut all_there = true;
-            for path in &due {
-                all_there &= self.one(path, What::Snapshot, |bar, passed| {
-                    snapshot(path, bar, passed)
-                })?;
-            }
-            due.clear();
+        let mut all_there = false;
+        loop {
             if let Some(dir) = files.whole.as_ref().filter(|_| !all_there) {
                 due = snapshots_of(dir).with_context(|| dir.display().to_string())?;
                 due.retain(|path| self.done.iter().all(|checked| checked.path != *path));
             }
+            if due.is_empty() {
+                return Ok(());
+            }
+            all_there = true;
+            for path in std::mem::take(&mut due) {
+                all_there &= self.one(&path, What::Snapshot, |bar, passed| {
+                    snapshot(&path, bar, passed)
+                })?;
+            }
         }
-        Ok(())
     }
 
     /// The log must begin where a snapshot ends its part, or at LSN 1.
