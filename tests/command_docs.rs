@@ -24,7 +24,7 @@ const GROUPS: [&str; 8] = [
 ];
 
 /// What is to be said of a command that is here.
-const NOTES: [(&str, &str); 16] = [
+const NOTES: [(&str, &str); 15] = [
     (
         "debug",
         "`DEBUG ERROR`, and `DEBUG SLEEP` of this connection alone",
@@ -36,7 +36,6 @@ const NOTES: [(&str, &str); 16] = [
     ("function|kill", "answers as Redis without functions"),
     ("function|list", "answers as Redis without functions"),
     ("function|stats", "answers as Redis without functions"),
-    ("latency|histogram", "empty: nothing is timed per command"),
     ("memory|malloc-stats", "answers as Redis without jemalloc"),
     ("move", "answers as Redis with one database"),
     ("script|exists", "answers as Redis without scripts"),

@@ -288,3 +288,76 @@ fn who_subscribes_late_is_not_taken_for_slow() {
     let read = std::io::Read::read(&mut late.stream, &mut told).expect("the message");
     assert!(told[..read].ends_with(b"last\r\n"), "{:?}", &told[..read]);
 }
+
+/// Names and numbers, without times, of what was counted since CONFIG RESETSTAT.
+fn counted(client: &mut Client) -> Vec<String> {
+    let text = ["INFO commandstats", "INFO errorstats"].map(|line| match client.ask(line) {
+        Reply::Bulk(text) => String::from_utf8_lossy(&text).into_owned(),
+        reply => panic!("{line}: {reply:?}"),
+    });
+    let text = text.concat();
+    let lines = text.lines().filter(|line| line.contains(':'));
+    let timeless = lines.map(|line| {
+        let fields = line.split(',').filter(|field| !field.starts_with("usec"));
+        fields.collect::<Vec<_>>().join(",")
+    });
+    let mut lines: Vec<String> = timeless.collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn commands_and_errors_are_counted_as_redis_counts_them() {
+    let Some(redis) = Redis::start() else { return };
+    let (lab, node) = Lab::start(alone());
+    let mut both = [Client::over(redis.connect()), Client::to(lab.addr(node))];
+    for client in &mut both {
+        for line in [
+            "CONFIG RESETSTAT",
+            "SET a b",
+            "SET a",
+            "SET a b c",
+            "INCR a",
+            "INCR n",
+            "GET a",
+            "GET a",
+            "SETEX a 10 b",
+            "NOSUCH",
+            "CONFIG GET port",
+            "CONFIG GET",
+            "CONFIG nosuch",
+            "CLIENT NO-EVICT",
+            "PING",
+            "PING a b c",
+            "EXEC",
+            "MULTI",
+            "SET x y",
+            "INCR x",
+            "PING",
+            "EXEC",
+            "MULTI",
+            "SET x",
+            "EXEC",
+            "MULTI",
+            "DISCARD",
+            "WATCH a",
+            "UNWATCH",
+            "ACL SETUSER u on nopass +get ~a*",
+            "HELLO 2 AUTH u x",
+            "GET b",
+            "SET a b",
+            "AUTH u x",
+            "GET ab",
+        ] {
+            client.ask(line);
+        }
+        client.ask("AUTH default x");
+    }
+    let [redis, ours] = both.map(|mut client| counted(&mut client));
+    assert_eq!(ours, redis);
+    assert!(
+        ours.iter()
+            .any(|line| line.starts_with("cmdstat_set:calls=3")),
+        "{ours:?}"
+    );
+}

@@ -269,13 +269,22 @@ fn info_counts_and_forgets() {
         "# Cluster\r\ncluster_enabled:0\r\n\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\n"
     );
     assert_eq!(client.text("INFO nosuch"), "");
+    client.ask("GET key");
+    let found = client.list("LATENCY HISTOGRAM get nosuch");
+    assert_eq!(found.len(), 2, "name and numbers of one: {found:?}");
+    assert_eq!(found[0], Reply::text("get"));
     let sections = |request| {
         let text = Raw::to(lab.addr(node)).text(request);
         let titles = text.lines().filter(|line| line.starts_with("# "));
         titles.map(str::to_string).collect::<Vec<_>>()
     };
-    assert_eq!(sections("INFO"), sections("INFO everything"));
-    assert_eq!(sections("INFO default"), sections("INFO all"));
+    assert_eq!(sections("INFO"), sections("INFO default"));
+    assert_eq!(sections("INFO everything"), sections("INFO all"));
+    let more: Vec<String> = sections("INFO all");
+    let more = more
+        .iter()
+        .filter(|title| !sections("INFO").contains(title));
+    assert_eq!(more.collect::<Vec<_>>(), ["# Commandstats"]);
 }
 
 #[test]

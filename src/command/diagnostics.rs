@@ -41,6 +41,11 @@ pub enum LatencyCommand {
         /// Its name.
         event: Bytes,
     },
+    /// LATENCY HISTOGRAM.
+    Histogram {
+        /// Of which; empty: of all.
+        commands: Vec<Bytes>,
+    },
     /// LATENCY DOCTOR.
     Doctor,
 }
@@ -120,12 +125,13 @@ pub(super) fn parse_latency_doctor(_: &'static CommandSpec, _: &[Bytes]) -> Resu
     latency(LatencyCommand::Doctor)
 }
 
-/// Nothing is measured per command: its execution is timed with the others of its batch.
 pub(super) fn parse_latency_histogram(
     _: &'static CommandSpec,
-    _: &[Bytes],
+    args: &[Bytes],
 ) -> Result<Command, Reply> {
-    fixed(Reply::Map(Vec::new()))
+    latency(LatencyCommand::Histogram {
+        commands: rest(args, 2),
+    })
 }
 
 pub(super) fn parse_memory_stats(_: &'static CommandSpec, _: &[Bytes]) -> Result<Command, Reply> {

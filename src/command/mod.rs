@@ -62,7 +62,7 @@ pub use session::{HelloCommand, HelloStep, SessionCommand};
 pub use set::{Expiry, GetExCommand, GetExExpiry, SetCommand, SetCondition, SetExpiry, SetReply};
 pub use string::{LcsCommand, LcsForm};
 use table::lookup_command;
-pub use table::{CommandSpec, commands, lookup};
+pub use table::{CommandSpec, commands, lookup, rows};
 pub use transaction::TransactionCommand;
 
 use crate::resp::{Reply, Request};

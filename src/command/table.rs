@@ -93,6 +93,11 @@ pub fn commands() -> impl Iterator<Item = &'static CommandSpec> {
     COMMANDS.iter().filter(|spec| spec.container().is_none())
 }
 
+/// All rows, those of subcommands, too.
+pub fn rows() -> &'static [CommandSpec] {
+    COMMANDS
+}
+
 /// The row of the command `name`, in any case; a subcommand's name is `container|subcommand`.
 pub fn lookup(name: &[u8]) -> Option<&'static CommandSpec> {
     static ALL: LazyLock<Buckets> = LazyLock::new(|| Buckets::of(COMMANDS.iter()));

@@ -23,7 +23,7 @@ pub struct Stats {
     pub hits: AtomicU64,
     /// Reads of keys that were not.
     pub misses: AtomicU64,
-    /// Error replies to commands on keys.
+    /// Errors answered.
     pub errors: AtomicU64,
     /// Connections turned away: `max_clients`.
     pub turned_away: AtomicU64,

@@ -116,7 +116,7 @@ pub(super) fn batch<'a>(
     commands: impl Iterator<Item = &'a KeyCommand>,
     done: &[Executed],
 ) {
-    let (mut hits, mut misses, mut errors) = (0, 0, 0);
+    let (mut hits, mut misses) = (0, 0);
     for (command, executed) in commands.zip(done) {
         match (command, &executed.reply) {
             (KeyCommand::Get { .. }, Reply::Null) => misses += 1,
@@ -131,15 +131,10 @@ pub(super) fn batch<'a>(
                 hits += there;
                 misses += (keys.len() as u64).saturating_sub(there);
             }
-            (_, Reply::Error(_)) => errors += 1,
             _ => {}
         }
     }
-    for (counter, count) in [
-        (&stats.hits, hits),
-        (&stats.misses, misses),
-        (&stats.errors, errors),
-    ] {
+    for (counter, count) in [(&stats.hits, hits), (&stats.misses, misses)] {
         if count > 0 {
             Stats::add(counter, count);
         }

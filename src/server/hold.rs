@@ -37,6 +37,8 @@ pub(super) struct Let {
     pub(super) longest: Option<Duration>,
     /// Writes answered with -UNCONFIRMED.
     pub(super) unconfirmed: u64,
+    /// What was answered in a reply's place.
+    pub(super) errors: Vec<&'static str>,
 }
 
 /// One connection's replies that may not go out yet.
@@ -135,6 +137,7 @@ impl Hold {
                     self.encoded.advance(held.bytes);
                     Reply::error(text).encode(held.version, out);
                     done.unconfirmed += u64::from(held.wrote);
+                    done.errors.push(text);
                 }
             }
             self.queue.pop_front();

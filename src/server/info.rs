@@ -14,19 +14,20 @@ pub(super) const REDIS_VERSION: &str = "7.2.4";
 
 type Section = fn(&Server, &View, &mut String);
 
-/// Name, title, and what it says. Nothing is counted per command or per kind of error (a batch is executed
-/// as one), so those sections of Redis are not here.
-const SECTIONS: [(&str, &str, Section); 10] = [
-    ("server", "Server", server_section),
-    ("clients", "Clients", clients),
-    ("memory", "Memory", memory),
-    ("persistence", "Persistence", persistence),
-    ("stats", "Stats", stats),
-    ("replication", "Replication", replication),
-    ("cpu", "CPU", cpu),
-    ("cluster", "Cluster", cluster),
-    ("understudy", "Understudy", own),
-    ("keyspace", "Keyspace", keyspace),
+/// Name, title, what it says, and whether it is told who asks for none.
+const SECTIONS: [(&str, &str, Section, bool); 12] = [
+    ("server", "Server", server_section, true),
+    ("clients", "Clients", clients, true),
+    ("memory", "Memory", memory, true),
+    ("persistence", "Persistence", persistence, true),
+    ("stats", "Stats", stats, true),
+    ("replication", "Replication", replication, true),
+    ("cpu", "CPU", cpu, true),
+    ("commandstats", "Commandstats", command_stats, false),
+    ("errorstats", "Errorstats", error_stats, true),
+    ("cluster", "Cluster", cluster, true),
+    ("understudy", "Understudy", own, true),
+    ("keyspace", "Keyspace", keyspace, true),
 ];
 
 /// The sections asked for; none: the default ones.
@@ -36,11 +37,13 @@ pub(super) fn text(server: &Server, sections: &[String]) -> String {
             .iter()
             .any(|section| names.contains(&section.as_str()))
     };
-    let all = sections.is_empty() || asked(&["all", "default", "everything"]);
+    let all = asked(&["all", "everything"]);
+    let default = sections.is_empty() || asked(&["default"]);
     let view = server.node.view();
     let mut out = String::new();
-    for (name, title, section) in SECTIONS {
-        if !all && !asked(&[name]) {
+    for (name, title, section, is_default) in SECTIONS {
+        let wanted = all || (default && is_default) || asked(&[name]);
+        if !wanted {
             continue;
         }
         if !out.is_empty() {
@@ -159,6 +162,14 @@ fn cpu(_: &Server, _: &View, out: &mut String) {
     put(out, "used_cpu_total", format!("{seconds:.6}"));
 }
 
+fn command_stats(server: &Server, _: &View, out: &mut String) {
+    server.tally.tell_commands(out);
+}
+
+fn error_stats(server: &Server, _: &View, out: &mut String) {
+    server.tally.tell_errors(out);
+}
+
 fn cluster(_: &Server, _: &View, out: &mut String) {
     put(out, "cluster_enabled", 0);
 }
@@ -206,7 +217,7 @@ fn replication(server: &Server, view: &View, out: &mut String) {
             if gate.suspected { "down" } else { "up" },
         );
         put(out, "master_sync_in_progress", 0);
-        put(out, "slave_repl_offset", end.offset);
+        put(out, "slave_repl_offset", end.lsn);
         put(out, "slave_read_only", 1);
     }
     put(
@@ -214,7 +225,8 @@ fn replication(server: &Server, view: &View, out: &mut String) {
         "master_replid",
         format!("{:032x}00000000", gate.cluster),
     );
-    put(out, "master_repl_offset", end.offset);
+    // In LSNs, as the standbys' offsets are.
+    put(out, "master_repl_offset", end.lsn);
     put(out, "repl_backlog_active", 1);
     let failover = if view.paused {
         "waiting-for-sync"
@@ -292,7 +304,7 @@ fn keyspace(server: &Server, _: &View, out: &mut String) {
 pub(super) fn role(server: &Server) -> Reply {
     let node = &server.node;
     let gate = node.gate_now();
-    let offset = Reply::Integer(node.store.log().end().offset as i64);
+    let offset = Reply::Integer(node.store.log().end().lsn.0 as i64);
     if gate.serves == Serves::Witness {
         let names = Reply::Array(vec![bulk(&node.settings.name)]);
         return Reply::Array(vec![Reply::text("sentinel"), names]);

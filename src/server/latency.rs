@@ -48,6 +48,7 @@ pub(super) fn answer(server: &Server, command: &LatencyCommand) -> Reply {
                 Reply::Error(text.into())
             }
         },
+        LatencyCommand::Histogram { commands } => server.tally.histograms(commands),
         LatencyCommand::Doctor => verbatim(doctor(server)),
     }
 }

@@ -34,6 +34,7 @@ mod session;
 mod session_commands;
 mod slowlog;
 mod sparkline;
+mod tally;
 mod tls;
 mod transaction;
 
@@ -94,6 +95,7 @@ pub struct Server {
     end: CancellationToken,
     pub(crate) slowlog: SlowLog,
     counters: counts::Counters,
+    tally: tally::Tally,
     changed: Mutex<Changed>,
     rewrite: OnceLock<Rewrite>,
 }
@@ -113,6 +115,7 @@ impl Server {
             end: CancellationToken::new(),
             slowlog: SlowLog::default(),
             counters: counts::Counters::default(),
+            tally: tally::Tally::default(),
             changed: Mutex::default(),
             rewrite: OnceLock::new(),
         })
@@ -149,8 +152,14 @@ impl Server {
             .expect("nothing panics with what was changed")
     }
 
+    fn note_errors(&self, text: &str, times: u64) {
+        Stats::add(&self.node.stats.errors, times);
+        self.tally.error(text, times);
+    }
+
     fn reset_stats(&self) {
         self.counters.reset(&self.node.stats);
+        self.tally.reset();
     }
 
     /// Until a client says SHUTDOWN. Whoever runs the node ends it then, as on SIGTERM.

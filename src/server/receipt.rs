@@ -93,7 +93,7 @@ impl WaitCommand {
 impl Session<'_> {
     /// WAIT and WAITAOF at the front.
     pub(super) fn wait_for_copies(&mut self) -> Result<(), Cannot> {
-        let Some(Ok(Command::Session(SessionCommand::Wait(wait)))) = self.todo.front() else {
+        let Some(Ok(Command::Session(SessionCommand::Wait(wait)))) = self.front() else {
             return Ok(());
         };
         let wait = *wait;

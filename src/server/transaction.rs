@@ -3,11 +3,14 @@
 //! What comes behind MULTI is queued, and answered so; EXEC has the commands on keys carried out as one
 //! record (`node/transact.rs`), and then answers the others in their places, as Redis does.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
-use super::session::{Cannot, DEPOSED, Mistake, READONLY, REPAIRED, Session, Way, Weight};
+use super::session::{Asked, Cannot, DEPOSED, Mistake, READONLY, REPAIRED, Session, Way, Weight};
 use super::session_commands;
 use super::slowlog;
+use super::tally::End;
 use crate::command::{
     ClientCommand, Command, KeyCommand, SentinelCommand, SessionCommand, TransactionCommand,
 };
@@ -25,7 +28,7 @@ const TOO_MANY: Reply = Reply::error("ERR a transaction may have at most 1048576
 /// What was queued since MULTI.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
-    queue: Vec<Result<Command, Mistake>>,
+    queue: Vec<Asked>,
     /// One could not be: EXEC does nothing.
     refused: bool,
 }
@@ -33,8 +36,7 @@ pub(super) struct Transaction {
 impl Transaction {
     /// Whether EXEC may change keys.
     pub(super) fn writes(&self) -> bool {
-        let is_write = |queued: &Result<Command, Mistake>| matches!(queued, Ok(Command::Keys(command)) if command.is_write());
-        self.queue.iter().any(is_write)
+        self.queue.iter().any(Asked::is_write)
     }
 }
 
@@ -66,7 +68,7 @@ impl Session<'_> {
         let Some(transaction) = &mut self.transaction else {
             return;
         };
-        let refusal = match &next {
+        let refusal = match &next.what {
             Err(mistake) if mistake.weight == Weight::Aborts => Some(mistake.reply.clone()),
             Ok(Command::Keys(command)) if standby && command.is_write() => Some(READONLY),
             // They are answered more than once, and would tear EXEC's answer.
@@ -92,6 +94,8 @@ impl Session<'_> {
             Some(reply) => {
                 transaction.refused = true;
                 transaction.queue = Vec::new();
+                let tally = &self.server.tally;
+                tally.one(next.spec, End::Rejected, Duration::ZERO);
                 self.answer(&reply);
             }
             None => {
@@ -106,8 +110,7 @@ impl Session<'_> {
 
     /// Carries out what begins, ends or guards a transaction.
     pub(super) fn transact(&mut self) -> Result<(), Cannot> {
-        let Some(Ok(Command::Session(SessionCommand::Transaction(command)))) = self.todo.front()
-        else {
+        let Some(Ok(Command::Session(SessionCommand::Transaction(command)))) = self.front() else {
             return Ok(());
         };
         let began = self.transaction.is_some();
@@ -176,7 +179,7 @@ impl Session<'_> {
     }
 
     /// MULTI and WATCH never were; what was queued.
-    pub(super) fn forget_transaction(&mut self) -> Vec<Result<Command, Mistake>> {
+    pub(super) fn forget_transaction(&mut self) -> Vec<Asked> {
         self.watched = None;
         self.client.queues(None);
         let ended = self.transaction.take();
@@ -189,20 +192,15 @@ impl Session<'_> {
         };
         let node = &self.server.node;
         let queue = transaction.queue.iter();
-        let commands: Vec<&KeyCommand> = queue
-            .filter_map(|queued| match queued {
-                Ok(Command::Keys(command)) => Some(command),
-                _ => None,
-            })
-            .collect();
+        let commands: Vec<&KeyCommand> = queue.filter_map(Asked::keys).collect();
         if commands.is_empty() && self.watched.is_none() {
             // What is asked of no keys is answered by anybody.
-            let reply = self.reply_to_all(Outcome::Done(Vec::new()));
+            let reply = self.reply_to_all(Outcome::Done(Vec::new()), Duration::ZERO);
             self.answer(&reply);
             return Ok(());
         }
         if self.lame_until.is_some() {
-            let reply = self.reply_to_all(Outcome::Refused(DEPOSED));
+            let reply = self.reply_to_all(Outcome::Refused(DEPOSED), Duration::ZERO);
             self.answer(&reply);
             return Ok(());
         }
@@ -218,6 +216,7 @@ impl Session<'_> {
             };
             let executed = slowlog::Executed::Transaction(&words, commands.len());
             self.server.note_execution(self.client.id, took, executed);
+            took
         };
         match way {
             Way::Standby => {
@@ -226,8 +225,8 @@ impl Session<'_> {
                     Err(stale) => Some(Outcome::Refused(stale)),
                     Ok(at_least) => node.store.read_together(watched, &commands, at_least),
                 };
-                done(&commands);
-                let reply = self.reply_to_all(read.unwrap_or(Outcome::Refused(REPAIRED)));
+                let took = done(&commands);
+                let reply = self.reply_to_all(read.unwrap_or(Outcome::Refused(REPAIRED)), took);
                 self.answer(&reply);
             }
             Way::Primary => {
@@ -243,7 +242,7 @@ impl Session<'_> {
                     self.request.as_ref().map(|request| (request, memory)),
                     &commands,
                 )?;
-                done(&commands);
+                let took = done(&commands);
                 self.reign = Some(gate.epoch);
                 if self.request.take().is_some() {
                     self.last_write = node.store.applied();
@@ -252,15 +251,16 @@ impl Session<'_> {
                     // A WAIT among the commands counts its copies.
                     self.last_write = wait;
                 }
-                let reply = self.reply_to_all(outcome);
+                let reply = self.reply_to_all(outcome, took);
                 self.hold_reply(&reply, gate.epoch, wait, wrote, Instant::now());
             }
         }
         Ok(())
     }
 
-    /// EXEC's answer: what the keys' commands said, in their places among the others.
-    fn reply_to_all(&mut self, outcome: Outcome) -> Reply {
+    /// EXEC's answer: what the keys' commands said, which took so long together, in their places among the
+    /// others.
+    fn reply_to_all(&mut self, outcome: Outcome, took: Duration) -> Reply {
         self.todo.pop_front();
         let queue = self.forget_transaction();
         let replies = match outcome {
@@ -269,11 +269,22 @@ impl Session<'_> {
             Outcome::Refused(reply) => return reply,
         };
         Stats::add(&self.server.node.stats.commands, replies.len() as u64);
+        let share = took / u32::try_from(replies.len()).unwrap_or(u32::MAX).max(1);
         let mut replies = replies.into_iter();
-        let all = queue.into_iter().map(|queued| match queued {
-            Ok(Command::Keys(_)) => replies.next().unwrap_or(Reply::Null),
-            Ok(Command::Session(command)) => session_commands::reply_to(self, command),
-            Err(mistake) => mistake.reply,
+        let all = queue.into_iter().map(|Asked { spec, what }| {
+            let (reply, took) = match what {
+                Ok(Command::Keys(_)) => (replies.next().unwrap_or(Reply::Null), share),
+                Ok(Command::Session(command)) => {
+                    (session_commands::reply_to(self, command), Duration::ZERO)
+                }
+                Err(mistake) => (mistake.reply, Duration::ZERO),
+            };
+            self.server.tally.one(spec, End::of(&reply), took);
+            // EXEC itself has not failed.
+            if let Reply::Error(text) = &reply {
+                self.server.note_errors(text, 1);
+            }
+            reply
         });
         Reply::Array(all.collect())
     }

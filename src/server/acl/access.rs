@@ -10,7 +10,7 @@ use super::user::User;
 use super::{Acl, DEFAULT};
 use crate::command::{Command, CommandSpec, SessionCommand, TransactionCommand, row_of};
 use crate::resp::{Reply, Request};
-use crate::server::session::{Mistake, Session, Weight};
+use crate::server::session::{Asked, Mistake, Session, Weight};
 use crate::server::session_commands;
 
 const NOAUTH: &str = "NOAUTH Authentication required.";
@@ -279,9 +279,9 @@ impl Session<'_> {
 }
 
 /// MULTI, which waits to be carried out with what was sent behind it.
-fn begins(todo: &Result<Command, Mistake>) -> bool {
+fn begins(asked: &Asked) -> bool {
     let begin = SessionCommand::Transaction(TransactionCommand::Begin);
-    matches!(todo, Ok(Command::Session(command)) if *command == begin)
+    matches!(&asked.what, Ok(Command::Session(command)) if *command == begin)
 }
 
 /// EXEC that may not be sent ends its transaction; any other request aborts it.

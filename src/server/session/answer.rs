@@ -19,6 +19,7 @@ impl Session<'_> {
         wrote: bool,
         now: Instant,
     ) {
+        self.note_error(reply);
         let node = &self.server.node;
         let mut durability = None;
         if wrote {
@@ -77,8 +78,17 @@ impl Session<'_> {
 
     /// Queues a reply that depends on nothing.
     pub(in crate::server) fn answer(&mut self, reply: &Reply) {
+        self.note_error(reply);
         if !self.is_muted() {
             self.push(reply);
+        }
+    }
+
+    #[inline]
+    fn note_error(&mut self, reply: &Reply) {
+        if let Reply::Error(text) = reply {
+            self.errors += 1;
+            self.server.note_errors(text, 1);
         }
     }
 
@@ -110,5 +120,8 @@ impl Session<'_> {
             node.note_latency(LatencyEvent::Commit, longest);
         }
         Stats::add(&node.stats.unconfirmed, done.unconfirmed);
+        for text in done.errors {
+            self.server.note_errors(text, 1);
+        }
     }
 }

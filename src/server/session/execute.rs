@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    After, Cannot, DEPOSED, MAX_HELD_BYTES, MOST_BATCH, Mistake, READONLY, REPAIRED, Session,
-    TURN_BYTES, Way, Weight,
+    After, Asked, Cannot, DEPOSED, MAX_HELD_BYTES, MOST_BATCH, Mistake, READONLY, REPAIRED,
+    Session, TURN_BYTES, Way, Weight,
 };
 use crate::command::{
     ClientCommand, Command, KeyCommand, SentinelCommand, SessionCommand, TransactionCommand,
@@ -17,6 +17,7 @@ use crate::server::counts;
 use crate::server::sentinel::{self, Ordered};
 use crate::server::session_commands;
 use crate::server::slowlog;
+use crate::server::tally::End;
 
 impl Session<'_> {
     /// Executes what can be executed now, in order.
@@ -31,64 +32,27 @@ impl Session<'_> {
                 return;
             }
             if self.server.pause.is_on()
-                && let Some(until) = self.is_paused(front)
+                && let Some(until) = self.is_paused(&front.what)
             {
                 self.paused_until = Some(until);
                 return;
             }
-            let done = match front {
-                _ if self.queues(front) => {
+            let done = match &front.what {
+                what if self.queues(what) => {
                     self.queue_front();
                     Ok(())
                 }
                 Ok(Command::Keys(_)) if self.only_subscriptions() => {
-                    self.todo.pop_front();
-                    self.answer(&Reply::error(
+                    self.reject_front(&Reply::error(
                         "ERR Can't execute this command: only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / \
                          PING / QUIT / RESET are allowed in this context",
                     ));
                     Ok(())
                 }
                 Ok(Command::Keys(_)) => self.execute_keys(),
-                Ok(Command::Session(SessionCommand::Transaction(_))) => self.transact(),
-                Ok(Command::Session(SessionCommand::Wait(_))) => self.wait_for_copies(),
-                Ok(Command::Session(SessionCommand::Sentinel(SentinelCommand::Failover {
-                    master,
-                }))) => {
-                    let ordered = sentinel::order(self.server, master);
-                    self.todo.pop_front();
-                    self.asks_a_sentinel();
-                    match ordered {
-                        Ordered::Now(reply) => self.answer(&reply),
-                        Ordered::Later(answer) => self.awaited = Some(answer),
-                    }
-                    Ok(())
-                }
-                Ok(Command::Session(SessionCommand::Sleep { span })) => {
-                    let span = *span;
-                    if !self.has_slept(span) {
-                        return;
-                    }
-                    Ok(())
-                }
-                Ok(Command::Session(_)) => {
-                    let Some(Ok(Command::Session(command))) = self.todo.pop_front() else {
-                        return;
-                    };
-                    if session_commands::answer(self, command) == After::Close {
-                        self.todo.clear();
-                        self.closing = true;
-                    }
-                    Ok(())
-                }
+                Ok(Command::Session(_)) => self.execute_session(),
                 Err(_) => {
-                    let Some(Err(mistake)) = self.todo.pop_front() else {
-                        return;
-                    };
-                    if mistake.weight == Weight::Ends {
-                        self.forget_transaction();
-                    }
-                    self.answer(&mistake.reply);
+                    self.answer_mistake();
                     Ok(())
                 }
             };
@@ -127,34 +91,108 @@ impl Session<'_> {
         }
     }
 
-    /// DEBUG SLEEP at the front: whether it is over, and answered. Replies before it go out meanwhile.
-    fn has_slept(&mut self, span: Duration) -> bool {
+    /// The command at the front, which is not about keys.
+    fn execute_session(&mut self) -> Result<(), Cannot> {
+        let (spec, before) = (self.todo.front().and_then(|asked| asked.spec), self.errors);
+        let waiting = self.todo.len();
+        let began = Instant::now();
+        let done = match self.front() {
+            Some(Ok(Command::Session(SessionCommand::Transaction(_)))) => self.transact(),
+            Some(Ok(Command::Session(SessionCommand::Wait(_)))) => self.wait_for_copies(),
+            Some(Ok(Command::Session(SessionCommand::Sentinel(SentinelCommand::Failover {
+                master,
+            })))) => {
+                let ordered = sentinel::order(self.server, master);
+                self.todo.pop_front();
+                self.asks_a_sentinel();
+                match ordered {
+                    Ordered::Now(reply) => self.answer(&reply),
+                    Ordered::Later(answer) => self.awaited = Some(answer),
+                }
+                Ok(())
+            }
+            Some(Ok(Command::Session(SessionCommand::Sleep { span }))) => {
+                let span = *span;
+                self.sleep(span)
+            }
+            _ => {
+                if let Some(Ok(Command::Session(command))) = self.take_front()
+                    && session_commands::answer(self, command) == After::Close
+                {
+                    self.todo.clear();
+                    self.closing = true;
+                }
+                Ok(())
+            }
+        };
+        if self.todo.len() < waiting {
+            let end = match self.errors > before {
+                true => End::Failed,
+                false => End::Done,
+            };
+            self.server.tally.one(spec, end, began.elapsed());
+        }
+        done
+    }
+
+    /// What at the front is no command.
+    fn answer_mistake(&mut self) {
+        let Some(Asked {
+            spec,
+            what: Err(mistake),
+        }) = self.todo.pop_front()
+        else {
+            return;
+        };
+        let end = match mistake.weight {
+            Weight::Queued => End::Failed,
+            Weight::Aborts | Weight::Ends => End::Rejected,
+        };
+        self.server.tally.one(spec, end, Duration::ZERO);
+        if mistake.weight == Weight::Ends {
+            self.forget_transaction();
+        }
+        self.answer(&mistake.reply);
+    }
+
+    /// DEBUG SLEEP at the front. Replies before it go out meanwhile.
+    fn sleep(&mut self, span: Duration) -> Result<(), Cannot> {
         let now = Instant::now();
         let until = *self.asleep_until.get_or_insert(now + span);
         if now < until {
-            return false;
+            return Err(Cannot::Blocked);
         }
         self.asleep_until = None;
         self.todo.pop_front();
         self.answer(&Reply::OK);
-        true
+        Ok(())
     }
 
     /// Answers the command at the front, which is EXEC's transaction if it is that.
     fn refuse_front(&mut self, why: &'static str) {
-        if let Some(Ok(Command::Session(_))) = self.todo.pop_front() {
+        if let Some(Ok(Command::Session(_))) = self.front() {
             self.forget_transaction();
         }
-        self.answer(&Reply::error(why));
+        self.reject_front(&Reply::error(why));
+    }
+
+    /// The command at the front is not carried out.
+    fn reject_front(&mut self, why: &Reply) {
+        if let Some(asked) = self.todo.pop_front() {
+            let tally = &self.server.tally;
+            tally.one(asked.spec, End::Rejected, Duration::ZERO);
+        }
+        self.answer(why);
     }
 
     /// Refuses what a client asks of a node that is not the primary, and does not serve reads either.
     fn refuse_batch(&mut self, reads: &Reply) {
         let writes: Vec<bool> = self.batch().map(KeyCommand::is_write).collect();
         for write in writes {
-            self.todo.pop_front();
-            let reply = if write { &READONLY } else { reads };
-            self.answer(reply);
+            match write {
+                true => self.reject_front(&READONLY),
+                false => self.reject_front(reads),
+            }
         }
     }
 
@@ -210,41 +248,37 @@ impl Session<'_> {
     }
 
     fn batch(&self) -> impl Iterator<Item = &KeyCommand> + Clone {
-        let keys = |todo: &'_ Result<Command, Mistake>| matches!(todo, Ok(Command::Keys(_)));
         // The first is looked at before it gets here.
         let most = if self.server.pause.is_on() {
             1
         } else {
             self.batch
         };
-        self.todo
-            .iter()
-            .take_while(move |todo| keys(todo))
-            .take(most)
-            .filter_map(|todo| match todo {
-                Ok(Command::Keys(command)) => Some(command),
-                _ => None,
-            })
+        self.todo.iter().map_while(Asked::keys).take(most)
     }
 
     /// The write at the front, which has an id. A read takes the id with it.
     fn execute_once(&mut self, gate: &Gate, request: &RequestId) -> Result<(), Cannot> {
-        let Some(Ok(Command::Keys(command))) = self.todo.front() else {
+        let Some(Ok(Command::Keys(command))) = self.front() else {
             return Ok(());
         };
+        let began = Instant::now();
         let store = &self.server.node.store;
         let once = (request, self.memory());
         let done = store.execute_once(gate.epoch, gate.released, gate.lag, once, command)?;
         Stats::add(&self.server.node.stats.commands, 1);
         self.reign = Some(gate.epoch);
-        self.todo.pop_front();
+        let spec = self.todo.pop_front().and_then(|asked| asked.spec);
         self.request = None;
         let Once {
             executed,
             written_by,
         } = done;
         let Executed { reply, wait, wrote } = executed;
-        self.hold_reply(&reply, gate.epoch, wait, wrote, Instant::now());
+        let now = Instant::now();
+        let tally = &self.server.tally;
+        tally.one(spec, End::of(&reply), now.duration_since(began));
+        self.hold_reply(&reply, gate.epoch, wait, wrote, now);
         // Wherever it was written: not behind that.
         self.last_write = written_by;
         Ok(())
@@ -260,7 +294,8 @@ impl Session<'_> {
         let (released, lag, touches) = (gate.released, gate.lag, !self.no_touch);
         let result = store.execute(gate.epoch, released, lag, touches, self.batch(), &mut done);
         let now = Instant::now();
-        self.note_batch(now.duration_since(began), done.len());
+        let replies = done.iter().map(|executed| &executed.reply);
+        self.note_batch(now.duration_since(began), replies);
         counts::batch(&self.server.node.stats, self.batch(), &done);
         Stats::add(&self.server.node.stats.commands, done.len() as u64);
         self.reign = Some(gate.epoch);
@@ -271,7 +306,7 @@ impl Session<'_> {
             self.hold_reply(&reply, gate.epoch, wait, wrote, now);
         }
         self.done = done;
-        if carried_out == self.batch || matches!(self.todo.front(), Some(Ok(Command::Keys(_)))) {
+        if carried_out == self.batch || matches!(self.front(), Some(Ok(Command::Keys(_)))) {
             self.batch = (2 * carried_out).clamp(1, MOST_BATCH);
         }
         result.map_err(Cannot::from)
@@ -297,7 +332,7 @@ impl Session<'_> {
                 break;
             }
         }
-        self.note_batch(began.elapsed(), answers.len());
+        self.note_batch(began.elapsed(), answers.iter());
         Stats::add(&self.server.node.stats.commands, answers.len() as u64);
         for answer in answers {
             self.todo.pop_front();
@@ -305,13 +340,17 @@ impl Session<'_> {
         }
     }
 
-    /// The first `count` commands of the batch took this long together.
-    fn note_batch(&self, took: Duration, count: usize) {
+    /// The first commands of the batch were answered so, and took this long together.
+    fn note_batch<'a>(&self, took: Duration, replies: impl ExactSizeIterator<Item = &'a Reply>) {
+        let count = replies.len();
         let words = match self.server.is_slow(took) {
             true => slowlog::words(self.batch().take(count)),
             false => Vec::new(),
         };
         let batch = slowlog::Executed::Batch(&words, count);
         self.server.note_execution(self.client.id, took, batch);
+        let specs = self.todo.iter().map(|asked| asked.spec);
+        let ends = specs.zip(replies.map(End::of));
+        self.server.tally.batch(ends, count, took);
     }
 }

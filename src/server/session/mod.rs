@@ -21,7 +21,7 @@ use super::monitor::Lines;
 use super::pubsub::Subscriptions;
 use super::receipt::{Blocked, Durability};
 use super::transaction::Transaction;
-use crate::command::{Command, ReplyMode};
+use crate::command::{Command, CommandSpec, KeyCommand, ReplyMode};
 use crate::node::{Executed, Gate, Guard, Memory, Refused, RequestId, Serves, Watched};
 use crate::resp::{Reply, Request, Version};
 use crate::units::{Epoch, Lsn};
@@ -95,6 +95,28 @@ impl Weight {
     }
 }
 
+/// What a client asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    /// The command's row in the table, if it has one.
+    pub(super) spec: Option<&'static CommandSpec>,
+    pub(super) what: Result<Command, Mistake>,
+}
+
+impl Asked {
+    /// The command on keys, if it is one.
+    pub(super) fn keys(&self) -> Option<&KeyCommand> {
+        match &self.what {
+            Ok(Command::Keys(command)) => Some(command),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_write(&self) -> bool {
+        self.keys().is_some_and(KeyCommand::is_write)
+    }
+}
+
 /// Who carries out a command here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -147,7 +169,7 @@ pub(super) struct Session<'a> {
     opened_under: Option<Epoch>,
     /// That reign is over: until when the connection still answers.
     pub(super) lame_until: Option<Instant>,
-    pub(super) todo: VecDeque<Result<Command, Mistake>>,
+    pub(super) todo: VecDeque<Asked>,
     /// Since MULTI.
     pub(super) transaction: Option<Transaction>,
     /// Since WATCH.
@@ -188,6 +210,8 @@ pub(super) struct Session<'a> {
     asleep_until: Option<Instant>,
     /// Bytes of requests that were read and not carried out.
     asked_bytes: usize,
+    /// Errors answered so far.
+    errors: u64,
     /// More answers wait than may: the connection ends.
     drowned: bool,
     /// Commands wait until answers have gone out.
@@ -240,6 +264,7 @@ pub(super) async fn run<S>(
         awaited: None,
         asleep_until: None,
         asked_bytes: 0,
+        errors: 0,
         drowned: false,
         stuffed: false,
         closing: false,
@@ -254,6 +279,15 @@ pub(super) async fn run<S>(
 }
 
 impl Session<'_> {
+    /// What is carried out next.
+    pub(super) fn front(&self) -> Option<&Result<Command, Mistake>> {
+        self.todo.front().map(|asked| &asked.what)
+    }
+
+    fn take_front(&mut self) -> Option<Result<Command, Mistake>> {
+        self.todo.pop_front().map(|asked| asked.what)
+    }
+
     /// Nothing more is read; what was answered still goes out.
     pub(super) fn close_after_replies(&mut self) {
         self.todo.clear();

@@ -2,8 +2,8 @@
 
 use bytes::BytesMut;
 
-use super::{Mistake, Session, Weight};
-use crate::command::{Command, CommandSpec, KeyCommand, find_spec};
+use super::{Asked, Mistake, Session, Weight};
+use crate::command::{Command, KeyCommand, NoRow, find_spec, row_of};
 use crate::keyspace::is_reserved;
 use crate::resp::{Reply, Request, RequestParser};
 
@@ -44,11 +44,13 @@ impl Session<'_> {
                     let args = request.args.iter();
                     let bytes: usize = args.map(|arg| arg.len() + ARGUMENT_BYTES).sum();
                     self.asked_bytes += bytes + REQUEST_BYTES;
-                    let todo = self
-                        .admit(&request)
-                        .and_then(|()| self.understand(&request, &mut last));
-                    let barrier = self.is_barrier(&todo);
-                    self.todo.push_back(todo);
+                    let asked = match self.admit(&request) {
+                        Ok(()) => self.understand(&request),
+                        Err(Mistake { reply, weight }) => mistaken(&request, reply, weight),
+                    };
+                    last = asked.spec.or(last);
+                    let barrier = self.is_barrier(&asked.what);
+                    self.todo.push_back(asked);
                     if barrier {
                         self.unparsed = true;
                         break;
@@ -56,10 +58,14 @@ impl Session<'_> {
                 }
                 Ok(None) => break,
                 Err(broken) => {
-                    self.todo.push_back(Err(Mistake {
+                    let mistake = Mistake {
                         reply: Reply::Error(broken.to_string().into()),
                         weight: Weight::Aborts,
-                    }));
+                    };
+                    self.todo.push_back(Asked {
+                        spec: None,
+                        what: Err(mistake),
+                    });
                     self.closing = true;
                 }
             }
@@ -69,32 +75,38 @@ impl Session<'_> {
         }
     }
 
-    fn understand(
-        &self,
-        request: &Request,
-        last: &mut Option<&'static CommandSpec>,
-    ) -> Result<Command, Mistake> {
-        let command = match find_spec(request) {
+    fn understand(&self, request: &Request) -> Asked {
+        let (found, command) = match find_spec(request) {
             Ok(spec) => {
-                *last = Some(spec.named_by(request));
-                let command = spec.parse(request);
+                let (row, command) = (spec.named_by(request), spec.parse(request));
                 if command.is_ok() && self.server.monitors.are_there() {
                     let now = self.server.node.host.wall();
                     let from = self.client.from;
-                    let spec = spec.named_by(request);
-                    self.server.monitors.show(spec, request, from, now);
+                    self.server.monitors.show(row, request, from, now);
                 }
-                command
+                (Some(row), command)
             }
-            Err(reply) => Command::unknown(request, reply),
+            Err(reply) => (None, Command::unknown(request, reply)),
         };
         let allowed = command.and_then(|command| match command {
             Command::Keys(keys) if names_reserved(request, &keys) => Err(RESERVED),
             command => Ok(command),
         });
-        allowed.map_err(|reply| Mistake {
-            reply,
-            weight: Weight::of(request),
-        })
+        match allowed {
+            Ok(command) => Asked {
+                spec: found,
+                what: Ok(command),
+            },
+            Err(reply) => mistaken(request, reply, Weight::of(request)),
+        }
     }
+}
+
+fn mistaken(request: &Request, reply: Reply, weight: Weight) -> Asked {
+    let spec = match row_of(&request.args) {
+        Ok(row) | Err(NoRow::Arity(row)) => Some(row),
+        Err(NoRow::Unknown) => None,
+    };
+    let what = Err(Mistake { reply, weight });
+    Asked { spec, what }
 }
