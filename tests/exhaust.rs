@@ -53,6 +53,8 @@ fn three_data_nodes() {
 /// `cargo test --features mutants --test exhaust mutants -- --nocapture`
 #[cfg(feature = "mutants")]
 mod mutants {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::exhaust::node::Cluster;
     use super::exhaust::search;
     use super::exhaust::world::Bounds;
@@ -113,10 +115,20 @@ mod mutants {
 
     #[test]
     fn each_is_caught() {
-        let missed = CAUGHT
-            .iter()
-            .filter(|(guard, size)| !caught(*guard, *size, *size as usize));
-        let missed: Vec<&Guard> = missed.map(|(guard, _)| guard).collect();
+        let next = AtomicUsize::new(0);
+        let hunt = || {
+            let mine = std::iter::from_fn(|| CAUGHT.get(next.fetch_add(1, Ordering::Relaxed)));
+            let missed = mine.filter(|(guard, size)| !caught(*guard, *size, *size as usize));
+            missed.map(|(guard, _)| *guard).collect::<Vec<Guard>>()
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let missed = std::thread::scope(|scope| {
+            let hunters: Vec<_> = (0..cores).map(|_| scope.spawn(hunt)).collect();
+            let missed = hunters
+                .into_iter()
+                .map(|hunter| hunter.join().expect("no panic"));
+            missed.flatten().collect::<Vec<Guard>>()
+        });
         assert!(
             missed.is_empty(),
             "these rules can be left out unseen: {missed:?}"

@@ -243,6 +243,10 @@ impl Nemesis {
                 cluster
                     .ghost
                     .note(&format!("FAULT {fault:?} {victim} {ms}"));
+                // What it has begun by then still takes so long. (Seed 254 of `witness`: the standby's memory
+                // went wrong behind the end of this, the primary's sync was late by two seconds then, and it
+                // handed over to the only copy that was wrong.)
+                cluster.trouble(victim, over + Duration::from_millis(ms) + SETTLES);
                 slow(&cluster, victim, ms);
                 self.later(over, move |cluster| slow(&cluster, victim, 1));
             }

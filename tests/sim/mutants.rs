@@ -35,6 +35,7 @@ const LOSSY: [Shape; 1] = [SHAPES[5]];
 
 /// Where some are found soonest: a primary without a lease took 1,382 seeds of the mixture, two minutes.
 const THREE: [Shape; 1] = [SHAPES[1]];
+const RECEIVED: [Shape; 1] = [SHAPES[4]];
 const TWO_WITNESSES: [Shape; 1] = [SHAPES[3]];
 
 macro_rules! mutants {
@@ -51,7 +52,7 @@ mutants! {
     without_r19_a_deposed_primary_is_read: R19 in &SHAPES,
     without_r28_repaired_keys_are_shown_too_early: R28 in &TWO_WITNESSES,
     without_r29_a_snapshot_beyond_the_fork: R29 in &LOSSY,
-    without_r30_a_snapshot_of_the_unreleased: R30 in &THREE,
+    without_r30_a_snapshot_of_the_unreleased: R30 in &RECEIVED,
     without_r30_a_snapshot_of_what_nobody_confirmed: R30Confirmed in &SHAPES,
     without_r32_what_was_read_is_not_waited_for: R32 in &SHAPES,
     without_r34_a_deposed_primary_says_how_old_a_standby_is: R34 in &SHAPES,

@@ -432,11 +432,11 @@ fn a_primary_whose_sync_stalls_hands_over_unless_nobody_could_take_over() {
             at_primary(&cluster, primary, &["SET a 1"]).await;
             let node = cluster.node(primary).expect("it runs");
             let epoch = node.view().epoch;
-            slow(&cluster, primary, 60_000);
+            slow(&cluster, primary, 10_000);
             let dialed = cluster.net.dial(100, address(primary, 7379), LIMIT, LIMIT);
             let (end, _) = dialed.await.expect("the primary listens");
             let mut writer = Connection::new(end);
-            // Times are drawn: that of one write in thirty is no stall, and the next write's may be.
+            // Times are drawn: that of one write in five is no stall, and the next write's may be.
             let write =
                 tokio::spawn(async move { while writer.ask(&words("SET b 2")).await.is_ok() {} });
             // The time before the write is drawn, too, and no stall yet.
