@@ -414,3 +414,20 @@ fn a_log_without_control_state_is_begun_again_when_a_person_says_so() {
     let next = lab.primary_among(&lab.others(&[first]));
     lab.has_all(next, &kept);
 }
+
+#[test]
+fn a_terminal_that_is_closed_ends_no_node() {
+    let (mut lab, node) = Lab::start(alone());
+    let process = lab.cluster.process_id(node).expect("it runs");
+    let process = rustix::process::Pid::from_raw(process as i32).expect("a process");
+    rustix::process::kill_process(process, rustix::process::Signal::HUP).expect("it is ours");
+    let log = lab.log_file(node);
+    until("a line about it", || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.contains("nothing to read again").then_some(())
+    });
+    let pong: String = redis::cmd("PING")
+        .query(&mut lab.connect(node))
+        .expect("it answers");
+    assert_eq!(pong, "PONG");
+}

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::rewrite;
@@ -42,7 +42,8 @@ pub(super) struct Args {
     /// A member of the cluster, this node included; once per member
     #[arg(long, value_name = "ID=PEER_ADDR/CLIENT_ADDR[/witness]")]
     member: Vec<String>,
-    /// Begin a new cluster although other voters do not answer that they are blank
+    /// Begin a cluster although other voters do not answer that they are blank; with the log found here,
+    /// where its control state is lost
     #[arg(long)]
     bootstrap: bool,
 }
@@ -107,24 +108,15 @@ fn workers() -> usize {
     cores.saturating_sub(1).max(1)
 }
 
-async fn told(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
-    }
-}
-
 async fn serve(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     // Every port is bound before anything is promised, so that a taken one is said at once.
     let clients = server::bind(&settings.client_addr).await?;
     let orders = http::bind(&settings.http_addr).await?;
     let mut terminate = signal(SignalKind::terminate()).context("signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
-    // It means "read the certificate again", where there is one, and the end elsewhere.
-    let mut hangup = match settings.tls {
-        Some(_) => Some(signal(SignalKind::hangup()).context("signals")?),
-        None => None,
-    };
+    // It means "read your files again". Unheard it would be the end, and a terminal that is closed says it,
+    // too: as with Redis, the node goes on.
+    let mut hangup = signal(SignalKind::hangup()).context("signals")?;
     for note in settings.notes() {
         tracing::info!("{note}");
     }
@@ -167,7 +159,11 @@ async fn serve(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<Ex
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             () = server.until_shutdown() => break,
-            () = told(&mut hangup) => server.reload_certificate(),
+            _ = hangup.recv() => {
+                if !server.reload_certificate() {
+                    tracing::info!("SIGHUP: there is no [tls], and so nothing to read again");
+                }
+            }
         }
     }
     drop(server);

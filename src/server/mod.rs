@@ -133,11 +133,10 @@ impl Server {
         Ok(())
     }
 
-    /// Has certificate and key read again now.
-    pub fn reload_certificate(&self) {
-        if let Some(port) = self.tls.get() {
-            port.reload();
-        }
+    /// Has certificate and key read again now; whether there are any.
+    pub fn reload_certificate(&self) -> bool {
+        let port = self.tls.get();
+        port.inspect(|port| port.reload()).is_some()
     }
 
     /// How CONFIG REWRITE writes the configuration file, where there is one. Said once.
