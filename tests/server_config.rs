@@ -308,3 +308,45 @@ fn timeout_closes_clients_that_ask_nothing_but_no_subscribers() {
     // The subscriber did as little for longer.
     assert_eq!(busy.ask("PUBLISH news x"), Reply::Integer(1));
 }
+
+/// What exporters make metrics and alerts of.
+#[test]
+fn info_has_what_exporters_read() {
+    let (lab, node) = Lab::start(alone());
+    let mut client = Raw::to(lab.addr(node));
+    client.ask("SET key value");
+    let text = client.text("INFO everything");
+    let fields: Vec<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .collect();
+    for wanted in [
+        "uptime_in_seconds process_id connected_clients blocked_clients tracking_clients maxclients",
+        "used_memory used_memory_rss used_memory_peak maxmemory mem_fragmentation_ratio",
+        "loading rdb_changes_since_last_save rdb_bgsave_in_progress rdb_last_save_time",
+        "rdb_last_bgsave_status aof_enabled aof_last_write_status aof_rewrite_in_progress",
+        "aof_last_bgrewrite_status total_connections_received total_commands_processed",
+        "instantaneous_ops_per_sec total_net_input_bytes total_net_output_bytes rejected_connections",
+        "expired_keys evicted_keys keyspace_hits keyspace_misses pubsub_channels pubsub_patterns",
+        "total_error_replies role connected_slaves master_repl_offset used_cpu_sys used_cpu_user",
+        "cmdstat_set cluster_enabled db0",
+    ] {
+        for wanted in wanted.split(' ') {
+            let found = fields.iter().find(|(name, _)| *name == wanted);
+            let (_, value) = found.unwrap_or_else(|| panic!("{wanted} is missing in {text}"));
+            assert!(!value.is_empty(), "{wanted} is empty");
+        }
+    }
+    let number = |wanted: &str| -> f64 {
+        let found = fields.iter().find(|(name, _)| *name == wanted);
+        let found = found.and_then(|(_, value)| value.parse().ok());
+        found.unwrap_or_else(|| panic!("{wanted} is no number"))
+    };
+    assert!(number("used_memory_rss") > number("used_memory"));
+    assert!(number("used_memory_peak") >= number("used_memory"));
+    assert!(
+        number("rdb_changes_since_last_save") >= 1.0,
+        "EpochStart and a SET"
+    );
+    assert!(number("rdb_last_save_time") > 1.7e9, "seconds");
+}

@@ -8,7 +8,7 @@
 //! Lock order: the driver's lock, then the log's. Nobody who holds the store's lock enters here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -250,13 +250,18 @@ impl Node {
     pub(super) fn new(parts: Parts) -> Node {
         let members = parts.settings.members.iter();
         let outlook = Outlook::new(members.map(|m| m.member.id), parts.host.boot_time());
+        let stats = Stats {
+            last_snapshot_at: AtomicU64::new(parts.host.wall().0 / 1000),
+            last_snapshot_lsn: AtomicU64::new(parts.store.applied().0),
+            ..Stats::default()
+        };
         Node {
             tunables: Tunables::new(&parts.settings),
             latency: Latency::default(),
             settings: parts.settings,
             host: parts.host,
             store: parts.store,
-            stats: Stats::default(),
+            stats,
             reports: parts.reports,
             reserve: parts.reserve,
             snapshots: parts.snapshots,

@@ -56,6 +56,7 @@ mod stream;
 mod tls;
 mod transact;
 mod tunables;
+mod usage;
 mod waiters;
 
 pub use auth::{Auth, PasswordDigest};
@@ -88,3 +89,4 @@ pub use store::{Executed, Refused, Store};
 pub use tls::{ClientAuth, Tls};
 pub use transact::{Outcome, Transacted, Watched};
 pub use tunables::{Tunable, Tunables};
+pub use usage::{Usage, process_usage};

@@ -1,6 +1,6 @@
 //! Counters of one node, for INFO and metrics.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
@@ -55,6 +55,12 @@ pub struct Stats {
     pub snapshots: AtomicU64,
     /// Snapshots that could not be read back after they were written.
     pub snapshots_unreadable: AtomicU64,
+    /// When the last of them was finished, or this process began, in seconds of the wall clock.
+    pub last_snapshot_at: AtomicU64,
+    /// Up to where the last of them holds everything, or the one that this process began with.
+    pub last_snapshot_lsn: AtomicU64,
+    /// The last attempt failed on the disk.
+    pub snapshot_failed: AtomicBool,
     /// Longest time that a snapshot's walk held the keyspace's lock, in microseconds.
     pub longest_walk_us: AtomicU64,
     /// Seconds that a snapshot's walk held the keyspace's lock, each time.
@@ -93,6 +99,9 @@ impl Default for Stats {
             copies_sent: zero(),
             snapshots: zero(),
             snapshots_unreadable: zero(),
+            last_snapshot_at: zero(),
+            last_snapshot_lsn: zero(),
+            snapshot_failed: AtomicBool::new(false),
             longest_walk_us: zero(),
             walk_seconds: Histogram::new(exponential_buckets(0.00001, 2.0, 12)),
             sync_seconds: Histogram::new(buckets()),

@@ -1,7 +1,7 @@
 //! What INFO counts: since the start, or since CONFIG RESETSTAT. The counters themselves only go up, for
 //! Prometheus; what they were at the reset is taken off here.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ pub(crate) struct Counters {
     commands: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    /// The most that keys and values took, looked at once a second.
+    peak: AtomicUsize,
 }
 
 impl Counters {
@@ -77,6 +79,11 @@ impl Counters {
     /// Since the reset.
     pub(super) fn now(&self, stats: &Stats) -> Counts {
         Counts::of(stats).since(*self.lock())
+    }
+
+    /// The most that keys and values took, as far as it was seen, where they take so many bytes now.
+    pub(super) fn peak(&self, now: usize) -> usize {
+        self.peak.fetch_max(now, Ordering::Relaxed).max(now)
     }
 
     /// Commands, bytes read and bytes written in the last whole second.
@@ -107,6 +114,8 @@ pub(super) async fn watch(server: Arc<Server>) {
         counters.commands.store(done.commands, Ordering::Relaxed);
         counters.bytes_in.store(done.net_in, Ordering::Relaxed);
         counters.bytes_out.store(done.net_out, Ordering::Relaxed);
+        let (_, _, bytes) = server.node.store.size();
+        counters.peak(bytes);
     }
 }
 

@@ -1,11 +1,12 @@
 //! INFO and ROLE: Redis's sections and fields that clients and exporters read, plus ours.
 
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 
 use super::Server;
 use super::sentinel::{host_port, run_id};
 use super::session_commands::bulk;
-use crate::node::{Serves, Stats};
+use crate::node::{Serves, Stats, process_usage};
 use crate::replica::{Kind, ModeState, View};
 use crate::resp::Reply;
 
@@ -93,7 +94,15 @@ fn memory(server: &Server, _: &View, out: &mut String) {
     let (_, _, bytes) = server.node.store.size();
     put(out, "used_memory", bytes);
     put(out, "used_memory_human", human(bytes));
+    let peak = server.counters.peak(bytes);
+    put(out, "used_memory_peak", peak);
+    put(out, "used_memory_peak_human", human(peak));
     put(out, "used_memory_dataset", bytes);
+    let resident = process_usage().resident;
+    put(out, "used_memory_rss", resident);
+    put(out, "used_memory_rss_human", human(resident as usize));
+    let ratio = resident as f64 / (bytes as f64).max(1.0);
+    put(out, "mem_fragmentation_ratio", format!("{ratio:.2}"));
     let memory = &server.node.store.memory;
     put(out, "maxmemory", memory.bytes());
     put(out, "maxmemory_human", human(memory.bytes() as usize));
@@ -118,7 +127,25 @@ fn persistence(server: &Server, view: &View, out: &mut String) {
     let unsure = matches!(server.node.gate_now().serves, Serves::Unsure);
     put(out, "loading", u8::from(unsure));
     put(out, "async_loading", 0);
+    // A snapshot is what an RDB file is to Redis, and the log its AOF.
+    let stats = &server.node.stats;
+    let saved = Stats::get(&stats.last_snapshot_lsn);
+    let since = server.node.store.applied().0.saturating_sub(saved);
+    put(out, "rdb_changes_since_last_save", since);
+    let making = server.node.makes_snapshot();
+    put(out, "rdb_bgsave_in_progress", u8::from(making));
+    put(
+        out,
+        "rdb_last_save_time",
+        Stats::get(&stats.last_snapshot_at),
+    );
+    let failed = stats.snapshot_failed.load(Ordering::Relaxed);
+    let ended = if failed { "err" } else { "ok" };
+    put(out, "rdb_last_bgsave_status", ended);
+    put(out, "rdb_saves", Stats::get(&stats.snapshots));
     put(out, "aof_enabled", 1);
+    put(out, "aof_rewrite_in_progress", 0);
+    put(out, "aof_last_bgrewrite_status", "ok");
     let written = if log.failure().is_some() { "err" } else { "ok" };
     put(out, "aof_last_write_status", written);
     put(out, "aof_current_size", log.kept_bytes());
@@ -157,9 +184,11 @@ fn kib(bytes: u64) -> String {
 
 /// Of the process, as the system counts it.
 fn cpu(_: &Server, _: &View, out: &mut String) {
-    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    let seconds = used.tv_sec as f64 + used.tv_nsec as f64 / 1e9;
-    put(out, "used_cpu_total", format!("{seconds:.6}"));
+    let usage = process_usage();
+    for (name, used) in [("sys", usage.system), ("user", usage.user)] {
+        let seconds = used.as_secs_f64();
+        put(out, &format!("used_cpu_{name}"), format!("{seconds:.6}"));
+    }
 }
 
 fn command_stats(server: &Server, _: &View, out: &mut String) {

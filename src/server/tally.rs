@@ -14,8 +14,9 @@ use crate::command::{CommandSpec, rows};
 use crate::node::Stats;
 use crate::resp::Reply;
 
-/// Kinds of errors that are told apart: clients make them up, too (DEBUG ERROR).
+/// Kinds of errors that are told apart, and bytes of each: clients make them up, too (DEBUG ERROR).
 const MOST_KINDS: usize = 128;
+const MOST_KIND_BYTES: usize = 64;
 
 /// Ranges of time, each twice as long as the one before: from a microsecond to two minutes.
 const SPANS: usize = 28;
@@ -168,9 +169,12 @@ impl Tally {
 
     /// So many clients were told this error.
     pub(super) fn error(&self, text: &str, times: u64) {
-        let kind = text.split(' ').next().unwrap_or_default();
+        let kind = text.split_ascii_whitespace().next().unwrap_or_default();
+        let kind = &kind[..kind.floor_char_boundary(MOST_KIND_BYTES)];
+        // They would make another line or field of it.
+        let kind = kind.replace([':', '#', ',', '='], "_");
         let mut errors = self.errors();
-        if let Some(count) = errors.get_mut(kind) {
+        if let Some(count) = errors.get_mut(kind.as_str()) {
             *count += times;
         } else if errors.len() < MOST_KINDS {
             errors.insert(kind.into(), times);
@@ -314,5 +318,18 @@ mod tests {
         tally.tell_errors(&mut told);
         assert_eq!(told.lines().count(), MOST_KINDS);
         assert!(told.contains("errorstat_KIND0:count=3\r\n"));
+        let tally = Tally::default();
+        tally.error(&"é".repeat(1000), 1);
+        tally.error("a:b#c\r\nforged:1", 1);
+        tally.error("", 1);
+        let mut told = String::new();
+        tally.tell_errors(&mut told);
+        let long = "é".repeat(MOST_KIND_BYTES / 2);
+        assert_eq!(
+            told,
+            format!(
+                "errorstat_:count=1\r\nerrorstat_a_b_c:count=1\r\nerrorstat_{long}:count=1\r\n"
+            )
+        );
     }
 }

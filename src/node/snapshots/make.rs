@@ -8,6 +8,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -66,6 +67,26 @@ pub(super) struct Walk {
 
 /// Makes one; only one at a time. Where it begins and ends, and the file.
 pub(in crate::node) async fn make(node: &Arc<Node>) -> Result<(Lsn, Lsn, PathBuf), NoSnapshot> {
+    let made = make_one(node).await;
+    let stats = &node.stats;
+    match &made {
+        Ok((begin, ..)) => {
+            Stats::add(&stats.snapshots, 1);
+            let seconds = node.host.wall().0 / 1000;
+            stats.last_snapshot_at.store(seconds, Ordering::Relaxed);
+            stats.last_snapshot_lsn.store(begin.0, Ordering::Relaxed);
+            stats.snapshot_failed.store(false, Ordering::Relaxed);
+        }
+        Err(NoSnapshot::File(_) | NoSnapshot::Unreadable(_)) => {
+            stats.snapshot_failed.store(true, Ordering::Relaxed);
+        }
+        // It was not the time for one.
+        Err(_) => {}
+    }
+    made
+}
+
+async fn make_one(node: &Arc<Node>) -> Result<(Lsn, Lsn, PathBuf), NoSnapshot> {
     let began = node.host.boot_time();
     let mut walk = begin(node)?;
     let begin = walk.begin;
@@ -91,7 +112,6 @@ pub(in crate::node) async fn make(node: &Arc<Node>) -> Result<(Lsn, Lsn, PathBuf
         }
     };
     let path = node.host.blocking(|| install(node, &walk, sealed))?;
-    Stats::add(&node.stats.snapshots, 1);
     tracing::info!(
         "snapshot of LSN {} to {end} finished and read back in {} ms: {} keys, {} bytes, {} packed; \
          the keyspace was never held longer than {} us",

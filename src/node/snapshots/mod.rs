@@ -28,6 +28,13 @@ pub(super) use pace::Pace;
 /// restart and more, and no more: what a dead one leaves behind must not fill this disk.
 const KEPT_FOR: Micros = Micros(120_000_000);
 
+impl Node {
+    /// A snapshot is being made.
+    pub fn makes_snapshot(&self) -> bool {
+        self.desk.making.try_lock().is_err()
+    }
+}
+
 /// Who uses which snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Desk {
