@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Lab, Ledger, PATIENCE, alone, long, text, understudy, until};
+use understudy::cli::answers::Cluster;
 use understudy::cli::local_cluster::ports::Reservation;
 use understudy::cli::local_cluster::{LocalError, Plan};
 
@@ -373,6 +374,11 @@ fn who_is_killed_in_its_first_moments_serves_when_it_is_started_again() {
     }
 }
 
+fn counts_three(seen: &Cluster) -> bool {
+    let rule = seen.rule.as_ref();
+    rule.is_some_and(|rule| rule.members.len() == 3)
+}
+
 /// The advice was there, and following it ended in another error.
 #[test]
 fn a_log_without_control_state_is_begun_again_when_a_person_says_so() {
@@ -404,15 +410,36 @@ fn a_log_without_control_state_is_begun_again_when_a_person_says_so() {
     // Who kept what the lost control state had promised follows, and counts again.
     lab.cluster.start_all().expect("they start");
     assert_eq!(lab.ready(), first);
-    let seen = lab.until_seen(first, "three members", |seen| {
-        seen.rule
-            .as_ref()
-            .is_some_and(|rule| rule.members.len() == 3)
-    });
+    let seen = lab.until_seen(first, "three members", counts_three);
     assert_eq!(seen.cluster_id, cluster);
     lab.cluster.kill9(first).expect("it runs");
     let next = lab.primary_among(&lab.others(&[first]));
     lab.has_all(next, &kept);
+}
+
+/// It would have begun in an epoch beyond theirs, and taken back what it had missed.
+#[test]
+fn a_log_whose_cluster_lives_joins_it_again_whatever_a_person_says() {
+    let (mut lab, _) = Lab::start(Plan::three_data_nodes("alive"));
+    // Where nothing speaks against it, it begins at once.
+    let hasty = 1;
+    lab.cluster.kill9(hasty).expect("it runs");
+    let primary = lab.primary_among(&lab.others(&[hasty]));
+    let load = lab.load(2, 10);
+    load.more(200);
+    let kept = load.stop();
+    let epoch = lab.seen_by(primary).epoch;
+    let data_dir = lab.data_dir(hasty);
+    for name in ["control.a", "control.b"] {
+        std::fs::remove_file(data_dir.join(name)).expect("both copies are written");
+    }
+    lab.cluster
+        .start_with(hasty, &["--bootstrap"])
+        .expect("it starts");
+    assert_eq!(lab.ready(), primary);
+    let seen = lab.until_seen(primary, "three members", counts_three);
+    assert_eq!(seen.epoch, epoch, "nobody was deposed");
+    lab.has_all(primary, &kept);
 }
 
 #[test]

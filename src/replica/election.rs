@@ -774,7 +774,8 @@ impl Machine {
                     .is_some_and(|at| now.boot.since(*at) < recent)
             });
         let idle = matches!(self.role, Role::Follower) && self.next_try <= now.boot;
-        if may_stand && (empty || self.config.bootstrap) && all_blank && idle {
+        let may_begin = empty || (self.config.bootstrap && self.is_left_alone(now));
+        if may_stand && may_begin && all_blank && idle {
             let wait = Micros(self.config.interval.0 * self.config.rank(None));
             if self.suspicion.is_none() && wait > Micros::ZERO {
                 self.suspect(now, Cause::Start);
@@ -789,6 +790,14 @@ impl Machine {
             }
             self.stand_in(now, epoch, true);
         }
+    }
+
+    /// Whether no primary has been heard for longer than any that lives is silent. A log whose cluster
+    /// goes on joins it again: begun in a higher epoch, it would take back what it lacks.
+    fn is_left_alone(&self, now: Now) -> bool {
+        let nobody = self.config.others().next().is_none();
+        let silence = now.boot.since(self.quiet_since);
+        nobody || silence > self.config.worst_case_detection().plus(self.config.lease)
     }
 
     fn count_beginners(&mut self, now: Now, epoch: Epoch, answers: &BTreeMap<NodeId, Answer>) {
