@@ -308,7 +308,10 @@ fn counted(client: &mut Client) -> Vec<String> {
 
 #[test]
 fn commands_and_errors_are_counted_as_redis_counts_them() {
-    let Some(redis) = Redis::start() else { return };
+    let Some(redis) = Redis::start() else {
+        eprintln!("skipped: there is no redis-server");
+        return;
+    };
     let (lab, node) = Lab::start(alone());
     let mut both = [Client::over(redis.connect()), Client::to(lab.addr(node))];
     for client in &mut both {

@@ -151,9 +151,9 @@ impl Server {
             .expect("nothing panics with what was changed")
     }
 
-    fn note_errors(&self, text: &str, times: u64) {
-        Stats::add(&self.node.stats.errors, times);
-        self.tally.error(text, times);
+    fn note_error(&self, text: &str) {
+        Stats::add(&self.node.stats.errors, 1);
+        self.tally.error(text);
     }
 
     fn reset_stats(&self) {

@@ -167,17 +167,17 @@ impl Tally {
         }
     }
 
-    /// So many clients were told this error.
-    pub(super) fn error(&self, text: &str, times: u64) {
+    /// A client was told this error.
+    pub(super) fn error(&self, text: &str) {
         let kind = text.split_ascii_whitespace().next().unwrap_or_default();
         let kind = &kind[..kind.floor_char_boundary(MOST_KIND_BYTES)];
         // They would make another line or field of it.
         let kind = kind.replace([':', '#', ',', '='], "_");
         let mut errors = self.errors();
         if let Some(count) = errors.get_mut(kind.as_str()) {
-            *count += times;
+            *count += 1;
         } else if errors.len() < MOST_KINDS {
-            errors.insert(kind.into(), times);
+            errors.insert(kind.into(), 1);
         }
     }
 
@@ -311,17 +311,18 @@ mod tests {
     fn kinds_of_errors_are_bounded() {
         let tally = Tally::default();
         for kind in 0..1000 {
-            tally.error(&format!("KIND{kind} of error"), 1);
+            tally.error(&format!("KIND{kind} of error"));
         }
-        tally.error("KIND0 again", 2);
+        tally.error("KIND0 again");
+        tally.error("KIND0 and again");
         let mut told = String::new();
         tally.tell_errors(&mut told);
         assert_eq!(told.lines().count(), MOST_KINDS);
         assert!(told.contains("errorstat_KIND0:count=3\r\n"));
         let tally = Tally::default();
-        tally.error(&"é".repeat(1000), 1);
-        tally.error("a:b#c\r\nforged:1", 1);
-        tally.error("", 1);
+        tally.error(&"é".repeat(1000));
+        tally.error("a:b#c\r\nforged:1");
+        tally.error("");
         let mut told = String::new();
         tally.tell_errors(&mut told);
         let long = "é".repeat(MOST_KIND_BYTES / 2);

@@ -282,7 +282,7 @@ impl Session<'_> {
             self.server.tally.one(spec, End::of(&reply), took);
             // EXEC itself has not failed.
             if let Reply::Error(text) = &reply {
-                self.server.note_errors(text, 1);
+                self.server.note_error(text);
             }
             reply
         });

@@ -88,7 +88,7 @@ impl Session<'_> {
     fn note_error(&mut self, reply: &Reply) {
         if let Reply::Error(text) = reply {
             self.errors += 1;
-            self.server.note_errors(text, 1);
+            self.server.note_error(text);
         }
     }
 
@@ -121,7 +121,7 @@ impl Session<'_> {
         }
         Stats::add(&node.stats.unconfirmed, done.unconfirmed);
         for text in done.errors {
-            self.server.note_errors(text, 1);
+            self.server.note_error(text);
         }
     }
 }
